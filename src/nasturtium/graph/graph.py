@@ -1,0 +1,97 @@
+"""The graph: the narrow waist on which everything about a network is defined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import NamedTuple
+
+from nasturtium.graph.operations import Operation, Shape, TrainingOnly
+from nasturtium.graph.tensor import Context
+
+
+class Node(NamedTuple):
+    """One operation at its place."""
+
+    operation: Operation
+    inputs: tuple[int, ...]
+    """Numbers of the nodes whose outputs it reads, in order."""
+    shape: Shape
+    """Output shape, without the batch."""
+    path: str
+    """Where it stands, for example "layers.2.blocks.0.expand.conv"; its weights are `path.weight` …"""
+
+
+class Output(NamedTuple):
+    """A named output of the graph."""
+
+    name: str
+    node: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network for given inputs and context, lowered to primitive operations.
+
+    Nodes stand in the order in which `forward` ran, which is a valid order of execution.
+    Costs leave out what serves training-only outputs alone; whatever else is stated is counted, dead branches too.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    """Names of the inputs; they are the first nodes."""
+    outputs: tuple[Output, ...]
+    structure: object = 0
+    """Nesting of the outputs: an output's number, or a tuple or dict of such."""
+    context: Context = field(default_factory=Context)
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """Shapes that a node reads."""
+        return tuple([self.nodes[i].shape for i in node.inputs])
+
+    @cached_property
+    def training_only(self) -> frozenset[int]:
+        """Nodes that serve training-only outputs alone."""
+        roots = {o.node for o in self.outputs if isinstance(self.nodes[o.node].operation, TrainingOnly)}
+        if not roots:
+            return frozenset()
+        main = self.ancestors({o.node for o in self.outputs} - roots)
+        return frozenset(self.ancestors(roots) - main)
+
+    def ancestors(self, roots: set[int]) -> set[int]:
+        """The given nodes and all that they depend on."""
+        found = set(roots)
+        for index in range(max(roots, default=-1), -1, -1):
+            if index in found:
+                found.update(self.nodes[index].inputs)
+        return found
+
+    @cached_property
+    def costed(self) -> tuple[int, ...]:
+        """Nodes that count in the costs, in order."""
+        return tuple(i for i in range(len(self.nodes)) if i not in self.training_only)
+
+    @cached_property
+    def params(self) -> int:
+        """Trainable parameters; tied weights count once."""
+        total = 0
+        seen: set[str] = set()
+        for index in self.costed:
+            node = self.nodes[index]
+            count = node.operation.params(*self.input_shapes(node))
+            if count and node.path not in seen:
+                seen.add(node.path)
+                total += count
+        return total
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolution and linear weights, for one sample."""
+        nodes = self.nodes
+        return sum(nodes[i].operation.macs(nodes[i].shape, *self.input_shapes(nodes[i])) for i in self.costed)
+
+    @cached_property
+    def activations(self) -> int:
+        """Elements of all convolution outputs, for one sample."""
+        return sum(prod(self.nodes[i].shape) for i in self.costed if self.nodes[i].operation.is_convolution)

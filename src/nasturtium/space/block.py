@@ -1,0 +1,127 @@
+"""Blocks: frozen descriptions of a piece of network, whose fields may be left open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, dataclass_transform
+
+from nasturtium.errors import TraceError
+from nasturtium.graph.tensor import tensors
+
+
+class Open:
+    """Base of whatever leaves a field open: the choices, and a prefix of open length."""
+
+    __slots__ = ()
+
+
+@dataclass_transform(frozen_default=True)
+class Block:
+    """A piece of network as a value. Subclass it, state the fields, write `forward` on symbolic tensors.
+
+    A subclass is a frozen dataclass without a decorator. Lists given for a field become tuples.
+    A block is pure: its graph depends only on its fields, its inputs' shapes and the context
+    (`x.context.classes`, …). Two blocks are equal when their type and fields are.
+
+    Example:
+        >>> import nasturtium as nas
+        >>> class Twice(nas.Block):
+        ...     width: int
+        ...     def forward(self, x):
+        ...         x = nas.ops.conv(x, self.width, name="first")
+        ...         return nas.ops.conv(x, self.width, name="second")
+        >>> nas.trace(Twice(8), (3, 4, 4)).params
+        792
+    """
+
+    _field_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclass(frozen=True, eq=False)(cls)
+        cls._field_names = tuple(f.name for f in fields(cls))  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        for name in self._field_names:
+            value = self.__dict__.get(name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, _frozen(value))
+
+    def forward(self, *xs: Any) -> Any:
+        """Compute on symbolic tensors; returns tensors or nested tuples and dicts of them."""
+        raise NotImplementedError(f"{type(self).__name__} has no `forward`.")
+
+    def __call__(self, *xs: Any) -> Any:
+        """Use this block inside another block's `forward`."""
+        for x in tensors(xs):
+            return x.tracer.call(self, xs)
+        raise TraceError(
+            f"{type(self).__name__} was called on {xs!r}, but a block is a description: inside `forward` call it on "
+            "symbolic tensors; to run it on data, use `nas.build(nas.trace(block, input_shape))`."
+        )
+
+    @property
+    def values(self) -> tuple[object, ...]:
+        """Field values in order."""
+        return tuple([self.__dict__[name] for name in self._field_names])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any field, however deep, holds a choice."""
+        cached = self.__dict__.get("_is_open")
+        if cached is None:
+            cached = any(is_open(value) for value in self.values)
+            self.__dict__["_is_open"] = cached
+        return bool(cached)
+
+    def child_paths(self) -> dict[int, tuple[str, ...]]:
+        """Places of the direct child blocks in the fields, by `id`: {id(child): ("layers.0", …)}."""
+        cached = self.__dict__.get("_child_paths")
+        if cached is None:
+            found: dict[int, list[str]] = {}
+            for name in self._field_names:
+                for path, child in _children(name, self.__dict__[name]):
+                    found.setdefault(id(child), []).append(path)
+            cached = {key: tuple(paths) for key, paths in found.items()}
+            self.__dict__["_child_paths"] = cached
+        return cached
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return type(self) is type(other) and hash(self) == hash(other) and self.values == other.values  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        cached = self.__dict__.get("_hash")
+        if cached is None:
+            cached = hash((type(self), self.values))
+            self.__dict__["_hash"] = cached
+        return int(cached)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: self.__dict__[name] for name in self._field_names}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+
+def is_open(value: object) -> bool:
+    """Whether a field value is, or holds, a choice."""
+    if isinstance(value, Open):
+        return True
+    if isinstance(value, Block):
+        return value.is_open
+    return isinstance(value, tuple) and any(map(is_open, value))
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _children(path: str, value: object) -> Iterator[tuple[str, Block]]:
+    if isinstance(value, Block):
+        yield path, value
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from _children(f"{path}.{i}", item)

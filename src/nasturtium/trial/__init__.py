@@ -1,0 +1,1 @@
+"""What strategies, estimators and studies exchange."""
