@@ -1,0 +1,108 @@
+"""The group of commands, loaded one by one on use, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from nasturtium import __version__
+from nasturtium.errors import InfeasibleError, NasturtiumError
+
+COMMANDS = {
+    "search": ("run:search", "Search a space on your data, from nothing to a Pareto front."),
+    "resume": ("run:resume", "Go on with a study that was stopped, or give it more trials."),
+    "status": ("look:status", "How far a study is: trials, failures, best so far, time."),
+    "front": ("look:front", "The Pareto front of a study as a table."),
+    "show": ("look:show", "One network of a study: choices, costs, drawing."),
+    "report": ("take:report", "Write a study as one self-contained HTML file."),
+    "export": ("take:export", "Take a network home: model.py, weights, ONNX, model card."),
+    "train": ("take:train", "Train one architecture from scratch on your data."),
+    "space": ("spaces:space", "What a search space holds: size, choices, distribution of costs."),
+    "cost": ("spaces:cost", "Parameters, MACs, activations, peak memory of a network."),
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Loads a command's module only when that command runs, so that help is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names in the order of a person's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(f"nasturtium.cli.{module}"), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"nasturtium.cli.{module}.{name} is no command.")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nasturtium")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def app(*, debug: bool) -> None:  # noqa: ARG001
+    """Neural architecture search for PyTorch: your data and budget in, a network that fits out.
+
+    \b
+    nasturtium search digits --space mobile --trials 40 --epochs 15 \\
+        --maximize accuracy --minimize macs --constraint "params <= 60k" --study runs/digits.db
+    nasturtium report runs/digits.db
+    nasturtium export runs/digits.db -o best/
+
+    Exit codes: 0 done, 1 internal error, 2 unusable input, 3 no network meets the constraints, 130 interrupted.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (see the package's docstring).
+
+    Args:
+        argv: Arguments without the program's name; the process's own by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    if debug:
+        arguments = ["--debug", *(a for a in arguments if a != "--debug")]
+    try:
+        result = app.main(args=arguments, prog_name="nasturtium", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except NasturtiumError as error:
+        return _failed(error, debug=debug, code=3 if isinstance(error, InfeasibleError) else 2)
+    except Exception as error:  # noqa: BLE001
+        return _failed(error, debug=debug, code=1)
+    return result if isinstance(result, int) else 0
+
+
+def _failed(error: Exception, *, debug: bool, code: int) -> int:
+    if debug:
+        traceback.print_exception(error)
+    elif code == 1:
+        text = str(error) or "no message"
+        click.echo(f"Internal error ({type(error).__name__}): {text}\nRun again with --debug for the traceback.", err=True)
+    else:
+        click.echo(f"Error: {error}", err=True)
+    return code

@@ -1,0 +1,46 @@
+"""Printing: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+format_option = click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", help="Text for people or JSON for machines."
+)
+
+
+def emit_json(value: object) -> None:
+    """Print one JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """A plain table with aligned columns; `right` are the columns aligned to the right."""
+    widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = [str(c).rjust(w) if i in right else str(c).ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(columns), "  ".join("─" * w for w in widths), *(line(row) for row in rows)])
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Captions and values, aligned."""
+    width = max(len(caption) for caption in values)
+    return "\n".join(f"{caption.ljust(width)}  {value}" for caption, value in values.items())
+
+
+def note(text: str) -> None:
+    """A line for people, on standard error."""
+    click.echo(text, err=True)
+
+
+def is_terminal() -> bool:
+    """Whether somebody watches standard error."""
+    return sys.stderr.isatty()

@@ -1,0 +1,87 @@
+"""Every code block of the documentation runs, page by page, in order, in an empty folder.
+
+```python blocks of a page share one interpreter; ```bash blocks run under `bash -e` with this environment's commands.
+A block whose fence says `no-run` is not run and must say why on the line before.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RUNNER = """
+import json, sys
+namespace = {"__name__": "__page__"}
+for number, (line, code) in enumerate(json.load(sys.stdin)):
+    source = "\\n" * line + code
+    exec(compile(source, sys.argv[1], "exec"), namespace)
+"""
+
+
+def blocks(page: Path, language: str):
+    text = page.read_text()
+    for match in FENCE.finditer(text):
+        if match[1] == language and "no-run" not in match[2]:
+            yield text[: match.start()].count("\n") + 1, match[3]
+
+
+def environment() -> dict[str, str]:
+    binaries = Path(sys.executable).parent
+    return os.environ | {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "COLUMNS": "110"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_code_blocks_run(page: Path, tmp_path: Path):
+    import json
+
+    shell = [(line, code) for line, code in blocks(page, "bash") if not code.lstrip().startswith(("make ", "git clone", "pip "))]
+    for line, code in shell:
+        done = subprocess.run(
+            ["bash", "-e", "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{page.name}:{line}\n{code}\n{done.stdout}\n{done.stderr}"
+    python = list(blocks(page, "python"))
+    if python:
+        done = subprocess.run(
+            [sys.executable, "-c", RUNNER, str(page)], input=json.dumps(python), cwd=tmp_path, env=environment(),
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{page.name}\n{done.stdout}\n{done.stderr}"
+
+
+def test_links_inside_the_documentation_exist():
+    broken = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)} -> {target}")
+    assert not broken
+
+
+def test_lecture_map_names_symbols_and_commands_that_exist():
+    import importlib
+
+    import nasturtium as nas
+    from nasturtium.cli.app import COMMANDS
+
+    text = (ROOT / "docs/lecture.md").read_text()
+    symbols = re.findall(r"`nas\.([A-Za-z_.0-9]+)", text)
+    assert symbols
+    for symbol in symbols:
+        value: object = nas
+        path = "nasturtium"
+        for part in symbol.rstrip(".").split("."):
+            path += f".{part}"
+            try:
+                value = getattr(value, part)
+            except AttributeError:
+                value = importlib.import_module(path)
+    commands = re.findall(r"`nasturtium (\w+)", text)
+    assert commands
+    assert set(commands) <= set(COMMANDS)
