@@ -1,8 +1,23 @@
 """What a network is made of: operations, symbolic tensors, graph, trace, cost, memory, canonical form."""
 
+from nasturtium.graph.cost import Cost, CostModel, cost
 from nasturtium.graph.graph import Graph, Node, Output
 from nasturtium.graph.operations import OPERATIONS, Operation, Shape
 from nasturtium.graph.tensor import Context, Tensor, tensors
 from nasturtium.graph.trace import trace
 
-__all__ = ["OPERATIONS", "Context", "Graph", "Node", "Operation", "Output", "Shape", "Tensor", "tensors", "trace"]
+__all__ = [
+    "OPERATIONS",
+    "Context",
+    "Cost",
+    "CostModel",
+    "Graph",
+    "Node",
+    "Operation",
+    "Output",
+    "Shape",
+    "Tensor",
+    "cost",
+    "tensors",
+    "trace",
+]

@@ -7,6 +7,7 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
+from nasturtium.graph.memory import peak_memory
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
 from nasturtium.graph.tensor import Context
 
@@ -95,3 +96,25 @@ class Graph:
     def activations(self) -> int:
         """Elements of all convolution outputs, for one sample."""
         return sum(prod(self.nodes[i].shape) for i in self.costed if self.nodes[i].operation.is_convolution)
+
+    def peak_memory(
+        self,
+        dtype: str = "int8",
+        *,
+        batch: int = 1,
+        schedule: str = "given",
+        inplace_depthwise: bool = False,
+        convention: str = "liveness",
+    ) -> int:
+        """Bytes of activations alive at the worst moment; see `nasturtium.graph.memory.peak_memory`.
+
+        The bare call means int8, batch 1, the given order, liveness.
+        """
+        return peak_memory(
+            self,
+            dtype,
+            batch=batch,
+            schedule=schedule,
+            inplace_depthwise=inplace_depthwise,
+            convention=convention,
+        )

@@ -289,7 +289,9 @@ class Concat(Operation):
         channels = 0
         for each in inputs:
             if each[1:] != rest:
-                raise ShapeError(f"A concatenation needs equal heights and widths, got {' and '.join(map(str, inputs))}.")
+                raise ShapeError(
+                    f"A concatenation needs equal heights and widths, got {' and '.join(map(str, inputs))}."
+                )
             channels += each[0]
         return (channels, *rest)
 

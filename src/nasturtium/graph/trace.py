@@ -50,7 +50,7 @@ def snake_case(name: str) -> str:
     return "".join(letters)
 
 
-class _Scope:
+class Scope:
     """One level of names: its full prefix, and how often each name was used in it."""
 
     __slots__ = ("calls", "names", "owner", "prefix", "tracer")
@@ -81,7 +81,7 @@ class FlatTracer:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.nodes: list[Node] = []
-        self.scopes: list[_Scope] = [_Scope(self, "", None)]
+        self.scopes: list[Scope] = [Scope(self, "", None)]
 
     def apply(self, operation: Operation, inputs: tuple[Tensor, ...], name: str) -> Tensor:
         """Add one operation and return its output."""
@@ -93,17 +93,17 @@ class FlatTracer:
         self.nodes.append(Node(operation, tuple([x.index for x in inputs]), shape, self.scopes[-1].path(name)))
         return ConcreteTensor(self, index, shape)
 
-    def scope(self, name: str) -> _Scope:
+    def scope(self, name: str) -> Scope:
         """Open a named part of the network."""
         current = self.scopes[-1]
-        return _Scope(self, current.path(name) + ".", current.owner)
+        return Scope(self, current.path(name) + ".", current.owner)
 
     def call(self, block: object, arguments: tuple[object, ...]) -> object:
         """Run a child block's `forward` under its own name."""
         current = self.scopes[-1]
         name = child_name(current.owner, block, current.calls)
         path = current.path(snake_case(type(block).__name__)) if name is None else current.prefix + name
-        with _Scope(self, path + ".", block):
+        with Scope(self, path + ".", block):
             return block.forward(*arguments)  # type: ignore[attr-defined]
 
 
@@ -132,7 +132,7 @@ def trace(block: Traceable, inputs: Inputs, **context: object) -> Graph:
     shapes = named_shapes(inputs)
     tracer = FlatTracer(Context(**context))
     arguments = [tracer.apply(Input(shape), (), name) for name, shape in shapes.items()]
-    tracer.scopes[0] = _Scope(tracer, "", block)
+    tracer.scopes[0] = Scope(tracer, "", block)
     try:
         result = block.forward(*arguments)
     except (NasturtiumError, RecursionError):

@@ -1,0 +1,161 @@
+"""Peak memory of a graph: how many bytes of activations are alive at the worst moment.
+
+Two conventions. *Liveness* (the default, and what the bare name `peak_memory` means): nodes run one after another in
+the given order; a tensor lives from its production to its last use; what an operation may write over its input costs
+no second buffer; inputs count while they are needed; outputs live to the end. *conv_in_out*: the published model of
+MCUNet, which looks at convolutions only.
+
+Weights, im2col buffers and code are not activations and are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.graph.operations import Add, Conv, Operation, Shape
+
+if TYPE_CHECKING:
+    from nasturtium.graph.graph import Graph
+
+BITS = {
+    "int4": 4, "int8": 8, "uint8": 8, "int16": 16, "float16": 16, "bfloat16": 16, "int32": 32, "float32": 32,
+    "float64": 64,
+}  # fmt: skip
+"""Bits of one element, by the name of its type."""
+
+CONVENTIONS = ("liveness", "conv_in_out")
+SCHEDULES = ("given",)
+
+
+def peak_memory(
+    graph: Graph,
+    dtype: str = "int8",
+    *,
+    batch: int = 1,
+    schedule: str = "given",
+    inplace_depthwise: bool = False,
+    convention: str = "liveness",
+) -> int:
+    """Bytes of activations alive at the worst moment of an inference.
+
+    Args:
+        graph: The network; what serves training-only outputs alone is left out.
+        dtype: Type of an activation, a key of `BITS`.
+        batch: Samples at once.
+        schedule: Order of execution; "given" is the order in which `forward` ran.
+        inplace_depthwise: Whether a depthwise convolution writes its result over its input, channel by channel, so
+            that it needs one output channel beside its input (TinyEngine).
+        convention: "liveness", or "conv_in_out": at each convolution its input and output, and the tensors that wait
+            for a later sum (inside a residual block, the residual).
+
+    Returns:
+        Bytes; 0 under "conv_in_out" for a graph without convolutions.
+
+    Raises:
+        InvalidInputError: an unknown dtype, schedule or convention, or a batch below 1.
+
+    Reference:
+        Lin et al. 2020, "MCUNet: Tiny Deep Learning on IoT Devices", arXiv 2007.10319, section 3.2 (in-place
+        depthwise); the convention "conv_in_out" reproduces the activation column of its repository.
+    """
+    if dtype not in BITS:
+        raise UnknownNameError("dtype", dtype, BITS)
+    if convention not in CONVENTIONS:
+        raise UnknownNameError("convention", convention, CONVENTIONS)
+    if schedule not in SCHEDULES:
+        raise UnknownNameError("schedule", schedule, SCHEDULES)
+    if not isinstance(batch, int) or batch < 1:
+        raise InvalidInputError(f"`batch` must be an integer of at least 1, got {batch!r}.")
+    elements = _Elements(graph, bits=BITS[dtype] * batch)
+    if convention == "conv_in_out":
+        return elements.at_convolutions(inplace_depthwise=inplace_depthwise)
+    return elements.alive(inplace_depthwise=inplace_depthwise)
+
+
+def overwritable(operation: Operation, sizes: Sequence[int], size: int) -> range:
+    """Which inputs an operation may write its result over, by position, in order of preference.
+
+    Its first; any where the order of the inputs does not matter. Only an input of the output's size qualifies.
+
+    Args:
+        operation: The operation.
+        sizes: Elements of each input.
+        size: Elements of the output.
+    """
+    if not operation.reuses_input:
+        return range(0)
+    if operation.is_commutative:
+        return range(len(sizes))
+    return range(1 if sizes and sizes[0] == size else 0)
+
+
+def is_depthwise(operation: Operation, inputs: Sequence[Shape]) -> bool:
+    """Whether it is a convolution of each channel with itself alone."""
+    return isinstance(operation, Conv) and operation.groups == operation.channels == inputs[0][0] > 1
+
+
+class _Elements:
+    """Sizes in bytes and last uses of a graph's tensors."""
+
+    def __init__(self, graph: Graph, *, bits: int) -> None:
+        self.graph = graph
+        self.bits = bits
+        self.order = graph.costed
+        self.size = {i: -(-prod(graph.nodes[i].shape) * bits // 8) for i in self.order}
+        self.last = {i: i for i in self.order}
+        for i in self.order:
+            for j in graph.nodes[i].inputs:
+                self.last[j] = i
+        for output in graph.outputs:
+            if output.node in self.last:
+                self.last[output.node] = len(graph.nodes)
+
+    def alive(self, *, inplace_depthwise: bool) -> int:
+        """The most bytes alive at once."""
+        live = peak = 0
+        for i in self.order:
+            operation, inputs, shape, _ = self.graph.nodes[i]
+            peak = max(peak, live + self._extra(i, inplace_depthwise=inplace_depthwise))
+            live += self.size[i]
+            dead = {j for j in inputs if self.last[j] == i}
+            live -= sum(self.size[j] for j in dead) + (self.size[i] if self.last[i] == i else 0)
+        return peak
+
+    def _extra(self, i: int, *, inplace_depthwise: bool) -> int:
+        """Bytes that node `i` needs beside what is alive before it."""
+        operation, inputs, shape, _ = self.graph.nodes[i]
+        size = self.size[i]
+        sizes = [self.size[j] for j in inputs]
+        if any(self.last[inputs[k]] == i and sizes[k] == size for k in overwritable(operation, sizes, size)):
+            return 0
+        if inplace_depthwise and is_depthwise(operation, self.graph.input_shapes(self.graph.nodes[i])):
+            source = inputs[0]
+            if self.last[source] == i and self.size[source] >= size:
+                return size // shape[0]
+        return size
+
+    def at_convolutions(self, *, inplace_depthwise: bool) -> int:
+        """The most bytes of input, output and waiting residuals at a convolution."""
+        nodes = self.graph.nodes
+        until_sum: dict[int, int] = {}
+        for i in self.order:
+            if isinstance(nodes[i].operation, Add):
+                until_sum.update(dict.fromkeys(nodes[i].inputs, i))
+        waiting: set[int] = set()
+        peak = 0
+        for i in self.order:
+            node = nodes[i]
+            if node.operation.is_convolution:
+                source = node.inputs[0]
+                held = sum(self.size[j] for j in waiting if j != source)
+                out = self.size[i]
+                if inplace_depthwise and is_depthwise(node.operation, self.graph.input_shapes(node)):
+                    out //= node.shape[0]
+                peak = max(peak, self.size[source] + out + held)
+            if until_sum.get(i, i) > i:
+                waiting.add(i)
+            waiting -= {j for j in node.inputs if until_sum.get(j) == i}
+        return peak
