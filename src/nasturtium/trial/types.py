@@ -100,7 +100,7 @@ class Problem:
     seed: int = 0
     trials: int | None = None
     """Budget, where one is set."""
-    cheap_metrics: Callable[[Architecture], Mapping[str, float]] = lambda architecture: {}
+    cheap_metrics: Callable[[Architecture], Mapping[str, float]] = lambda _: {}
     """params, macs, activations, peak_memory … of an architecture for the task at hand; fast, memoised."""
     key: Callable[[Architecture], str] = lambda architecture: architecture.key
     """Equal for equal networks (the canonical hash for the task at hand)."""
