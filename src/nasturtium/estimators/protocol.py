@@ -1,0 +1,74 @@
+"""What an estimator is: something that says how good an architecture is. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from nasturtium.space import Architecture
+from nasturtium.tasks import Task
+from nasturtium.trial.types import Fidelity
+
+METRICS_FOR = "validation"
+"""The split that estimators measure on. None reads test."""
+
+
+def ignore(record: Mapping[str, float]) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """The circumstances of one estimate.
+
+    Args:
+        task: The data.
+        seed: Of this trial; with the architecture it determines the result.
+        directory: Where checkpoints and results are written; None for nowhere.
+        threads: PyTorch's threads, or None to leave them as they are.
+        device: Overrides the estimator's own, or None.
+        report: Called with a record of progress now and then.
+    """
+
+    task: Task
+    seed: int
+    directory: Path | None = None
+    threads: int | None = None
+    device: str | None = None
+    report: Callable[[Mapping[str, float]], None] = ignore
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """How good is an architecture.
+
+    A value: two with equal `fingerprint` measure the same. It never reads the task's test split.
+    """
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same architecture, fidelity and job give the same metrics (measured times left out)."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with every setting that changes the result."""
+        ...
+
+    def estimate(self, architecture: Architecture, fidelity: Fidelity, job: Job) -> Mapping[str, float]:
+        """Measure; metrics by name, in base units.
+
+        Raises:
+            TrialError: this architecture failed; its `kind` says how.
+        """
+        ...
+
+    def expected_seconds(self, task: Task, macs: float, params: float = 0.0) -> float:
+        """A rough forecast of one estimate at full fidelity."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, for worker processes and the study's file."""
+        ...

@@ -1,0 +1,244 @@
+"""The honest estimator: train the network and look."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import nn
+
+from nasturtium.errors import InvalidInputError, StoreError, TrialError
+from nasturtium.estimators.protocol import Job
+from nasturtium.graph import Graph, trace
+from nasturtium.model import build
+from nasturtium.space import Architecture
+from nasturtium.tasks import Task
+from nasturtium.training import Epoch, Evaluation, FitResult, Recipe, evaluate, fit, resolve_device
+from nasturtium.trial.types import FULL, Fidelity
+
+TRAINED_VERSION = 1
+SMALLEST_SIDE = 4
+WEIGHTS, CORRECT, HISTORY = "weights.safetensors", "correct.npy", "history.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """Where and at what size one estimate trains."""
+
+    epochs: int
+    share: float
+    size: tuple[int, int] | None
+    input_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Train from scratch on train, measure on validation.
+
+    Deterministic on one machine for one seed, thread count and device. Cost: `epochs` passes over the train images.
+
+    Args:
+        epochs: Passes over the train images at full fidelity.
+        recipe: How to train.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" …
+        patience: End when validation accuracy has not risen for so many epochs, or None. Measures validation each
+            epoch; the learning rate's schedule is that of all epochs.
+        report_validation: Measure and report validation accuracy each epoch, for learning curves.
+    """
+
+    epochs: int
+    recipe: Recipe = field(default_factory=Recipe)
+    device: str = "auto"
+    patience: int | None = None
+    report_validation: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
+            raise InvalidInputError(f"`epochs` must be an integer of 1 or more, got {self.epochs!r}.")
+        if self.patience is not None and (not isinstance(self.patience, int) or self.patience < 1):
+            raise InvalidInputError(f"`patience` must be an integer of 1 or more, or None, got {self.patience!r}.")
+
+    @property
+    def deterministic(self) -> bool:
+        """True, apart from measured times."""
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all settings."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; `nasturtium.estimators.from_dict` is the inverse."""
+        return {
+            "version": TRAINED_VERSION,
+            "type": "trained",
+            "epochs": self.epochs,
+            "recipe": self.recipe.to_dict(),
+            "device": self.device,
+            "patience": self.patience,
+            "report_validation": self.report_validation,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Trained:
+        """Inverse of `to_dict`."""
+        values = {key: value for key, value in data.items() if key not in ("version", "type")}
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown or data.get("version", TRAINED_VERSION) != TRAINED_VERSION:
+            raise InvalidInputError(
+                f"A stored `Trained` estimator must have version {TRAINED_VERSION} and no unknown keys, got version "
+                f"{data.get('version')!r} and {sorted(unknown)!r} besides. Use the version of nasturtium that wrote it."
+            )
+        return cls(**{**values, "recipe": Recipe.from_dict(values.get("recipe", {}))})
+
+    def estimate(
+        self, architecture: Architecture, fidelity: Fidelity = FULL, job: Job | None = None
+    ) -> dict[str, float]:
+        """Train and measure one architecture.
+
+        Writes `weights.safetensors`, `correct.npy` (`(n,)` bool, in validation's order) and `history.json` into
+        `job.directory`; while it trains, a checkpoint stands there, from which an interrupted estimate continues.
+
+        Args:
+            architecture: Closed.
+            fidelity: Shares of the epochs, the train images and the resolution. Width is the space's matter.
+            job: Task, seed, folder, threads.
+
+        Returns:
+            "accuracy" (fraction), "loss" (nats), "train_seconds", "train_loss", "epochs".
+
+        Raises:
+            TrialError: training diverged, or memory ran out.
+            InvalidInputError: a fidelity that this estimator does not have.
+        """
+        if job is None:
+            raise InvalidInputError("`Trained.estimate` needs a job: `Job(task=…, seed=…)`.")
+        settings = self._settings(fidelity, job.task)
+        device = resolve_device(job.device or self.device)
+        with threads(job.threads):
+            graph = trace(architecture, settings.input_shape, **job.task.context)
+            model = build(graph, seed=job.seed)
+            result = self._fit(model, settings, job, device)
+            evaluation = evaluate(model, job.task, "validation", size=settings.size)
+        if not np.isfinite(evaluation.loss):
+            raise TrialError("The trained network's outputs on validation are not finite.", kind="diverged")
+        metrics = {
+            "accuracy": evaluation.accuracy,
+            "loss": evaluation.loss,
+            "train_seconds": result.seconds,
+            "train_loss": result.history[-1]["loss"],
+            "epochs": float(result.epochs),
+        }
+        if job.directory is not None:
+            write_results(job.directory, model, evaluation, result, metrics)
+        return metrics
+
+    def _settings(self, fidelity: Fidelity, task: Task) -> _Settings:
+        """What a fidelity means for this task."""
+        if fidelity.width != 1.0:
+            raise InvalidInputError(
+                f"`Trained` cannot scale the width of a network that a space made, got width={fidelity.width!r}. Use "
+                "epochs, data or resolution, or a space of narrower networks."
+            )
+        for name, value in asdict(fidelity).items():
+            if not 0.0 < value <= 1.0:
+                raise InvalidInputError(f"The fidelity's {name!r} must be a share in (0, 1], got {value!r}.")
+        size = None
+        shape = task.input_shape
+        if fidelity.resolution < 1.0 and len(shape) == 3:
+            size = tuple(max(min(SMALLEST_SIDE, n), round(n * fidelity.resolution)) for n in shape[1:])
+            shape = (shape[0], *size)
+        return _Settings(
+            epochs=max(1, round(self.epochs * fidelity.epochs)), share=fidelity.data, size=size, input_shape=shape
+        )
+
+    def _fit(self, model: nn.Module, settings: _Settings, job: Job, device: torch.device) -> FitResult:
+        validate = self.report_validation or self.patience is not None
+        return fit(
+            model, job.task, self.recipe, epochs=settings.epochs, seed=job.seed, device=device,
+            directory=job.directory, keep_checkpoint=job.directory is not None, share=settings.share,
+            size=settings.size, validate=validate, on_epoch=job.report,
+            stop=None if self.patience is None else self._out_of_patience,
+        )  # fmt: skip
+
+    def _out_of_patience(self, history: Sequence[Epoch]) -> bool:
+        curve = [e["validation_accuracy"] for e in history]
+        return len(curve) - 1 - int(np.argmax(curve)) >= (self.patience or len(curve))
+
+    def expected_seconds(self, task: Task, macs: float, params: float = 0.0) -> float:
+        """Forecast of one estimate, from costs alone.
+
+        Args:
+            task: The data.
+            macs: Of one sample.
+            params: Of the network.
+
+        Returns:
+            Seconds on one thread of a CPU of this kind; right within a factor of about 3.
+        """
+        images = len(task.split("train"))
+        steps = images // self.recipe.batch_for(images)
+        per_image = SECONDS_PER_IMAGE + SECONDS_PER_MAC * macs
+        return self.epochs * (steps * (SECONDS_PER_STEP + SECONDS_PER_PARAM * params) + images * per_image)
+
+
+SECONDS_PER_STEP = 4e-3
+SECONDS_PER_IMAGE = 2e-5
+SECONDS_PER_MAC = 2e-10
+SECONDS_PER_PARAM = 2e-9
+"""Of forward, backward and update, for small mobile networks on one core; see `benchmarks/training.py`."""
+
+
+def write_results(
+    directory: Path, model: nn.Module, evaluation: Evaluation, result: FitResult, metrics: Mapping[str, float]
+) -> None:
+    """Write what a trial leaves behind, each file in one step, then remove the checkpoint.
+
+    Raises:
+        StoreError: a file cannot be written.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    history = {"version": 1, "metrics": dict(metrics), "history": [dict(e) for e in result.history],
+               "precision": result.precision, "channels_last": result.channels_last}  # fmt: skip
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        replace(directory / WEIGHTS, safetensors_bytes(weights))
+        temporary = directory / f".{CORRECT}.{os.getpid()}"
+        with temporary.open("wb") as file:
+            np.save(file, evaluation.correct, allow_pickle=False)
+        temporary.replace(directory / CORRECT)
+        replace(directory / HISTORY, json.dumps(history, indent=1).encode())
+    except OSError as error:
+        raise StoreError(f"Cannot write the results of a trial into '{directory}': {error}.") from error
+    (directory / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Use so many threads inside, as many as before afterwards."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)

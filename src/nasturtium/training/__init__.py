@@ -1,0 +1,7 @@
+"""Training of one network: recipe, loop, checkpoints, evaluation."""
+
+from nasturtium.training.evaluation import Evaluation, evaluate, resolve_device
+from nasturtium.training.fitting import Epoch, FitResult, fit
+from nasturtium.training.recipe import Recipe
+
+__all__ = ["Epoch", "Evaluation", "FitResult", "Recipe", "evaluate", "fit", "resolve_device"]
