@@ -168,8 +168,7 @@ class _Summary:
                 out = step.outputs.start
                 self.macs += operation.macs(shapes[out], *inputs)
                 params += operation.params(*inputs)
-                if operation.is_convolution:
-                    self.activations += self.sizes[out]
+                self.activations += operation.activations(shapes[out])
             for v in step.inputs:
                 last[v] = number
         self.params = sum(self.weights("").values()) if _may_tie(steps) else params

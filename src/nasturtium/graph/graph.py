@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 from typing import NamedTuple
 
+from nasturtium.graph.canonical import canonical_hash
 from nasturtium.graph.memory import peak_memory
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
 from nasturtium.graph.tensor import Context
@@ -95,7 +95,12 @@ class Graph:
     @cached_property
     def activations(self) -> int:
         """Elements of all convolution outputs, for one sample."""
-        return sum(prod(self.nodes[i].shape) for i in self.costed if self.nodes[i].operation.is_convolution)
+        return sum(self.nodes[i].operation.activations(self.nodes[i].shape) for i in self.costed)
+
+    @cached_property
+    def canonical_hash(self) -> str:
+        """32 hexadecimal digits, equal for networks that are the same up to their weights."""
+        return canonical_hash(self)
 
     def peak_memory(
         self,

@@ -35,6 +35,8 @@ class Operation:
     """Whether a runtime writes the result over its (first) input where nobody else needs that."""
     is_commutative: ClassVar[bool] = False
     """Whether the order of its inputs does not matter."""
+    has_state: ClassVar[bool] = False
+    """Whether two of it on one input may differ: it holds weights, statistics or randomness."""
 
     def shape(self, *inputs: Shape) -> Shape:
         """Output shape for the given input shapes.
@@ -57,6 +59,10 @@ class Operation:
         """Multiply-accumulates for one sample."""
         return 0
 
+    def activations(self, output: Shape) -> int:
+        """Elements of its convolution outputs, for one sample."""
+        return prod(output) if self.is_convolution else 0
+
 
 @dataclass(frozen=True)
 class Input(Operation):
@@ -74,6 +80,7 @@ class Conv(Operation):
     """2-d convolution. `padding` is (top, bottom, left, right), in pixels."""
 
     kind: ClassVar[str] = "conv"
+    has_state: ClassVar[bool] = True
     is_convolution: ClassVar[bool] = True
     channels: int
     kernel: tuple[int, int] = (3, 3)
@@ -117,6 +124,7 @@ class Linear(Operation):
     """Fully connected layer on a vector."""
 
     kind: ClassVar[str] = "linear"
+    has_state: ClassVar[bool] = True
     features: int
     bias: bool = True
 
@@ -140,6 +148,7 @@ class BatchNorm(Operation):
     """Batch normalisation over channels. `momentum` is PyTorch's (weight of the new batch)."""
 
     kind: ClassVar[str] = "batch_norm"
+    has_state: ClassVar[bool] = True
     reuses_input: ClassVar[bool] = True
     eps: float = 1e-5
     momentum: float = 0.1
@@ -158,6 +167,7 @@ class GroupNorm(Operation):
     """Group normalisation; `groups=1` normalises over all channels (layer normalisation of an image)."""
 
     kind: ClassVar[str] = "group_norm"
+    has_state: ClassVar[bool] = True
     reuses_input: ClassVar[bool] = True
     groups: int = 1
     eps: float = 1e-5
@@ -356,6 +366,7 @@ class Dropout(Operation):
     """Dropout of elements with probability `rate`, in training only."""
 
     kind: ClassVar[str] = "dropout"
+    has_state: ClassVar[bool] = True
     reuses_input: ClassVar[bool] = True
     rate: float = 0.0
 
@@ -365,6 +376,7 @@ class DropPath(Operation):
     """Stochastic depth: the whole sample's tensor is zeroed with probability `rate`, in training only."""
 
     kind: ClassVar[str] = "drop_path"
+    has_state: ClassVar[bool] = True
     reuses_input: ClassVar[bool] = True
     rate: float = 0.0
 
@@ -399,6 +411,7 @@ class Opaque(Operation):
     """
 
     kind: ClassVar[str] = "opaque"
+    has_state: ClassVar[bool] = True
     target: str = ""
     arguments: str = "{}"
     digest: str = ""
@@ -415,6 +428,9 @@ class Opaque(Operation):
 
     def macs(self, output: Shape, *inputs: Shape) -> int:
         return self.multiply_accumulates
+
+    def activations(self, output: Shape) -> int:
+        return self.convolution_outputs
 
 
 OPERATIONS: tuple[type[Operation], ...] = (
@@ -452,6 +468,8 @@ def _pooled(
     channels, *size = _image(operation, shape)
     result = []
     for extent, k, s, p in zip(size, kernel, stride, padding, strict=True):
+        if 2 * p > k:
+            raise ShapeError(f"Pooling needs padding of at most half its window, got {p} for a window of {k} pixels.")
         out = _extent(operation, extent + 2 * p, k, s, 1)
         if ceil_mode and (extent + 2 * p - k) % s:
             out += (out * s) < extent + p  # a window must start inside the input or its left padding

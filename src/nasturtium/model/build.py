@@ -26,7 +26,7 @@ class Part(nn.Module):
     def __getitem__(self, name: int | str) -> nn.Module:
         return self.get_submodule(str(name))
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         held = self.__dict__.get("_modules", {}).get(name)
         if isinstance(held, Part) and value is not held:
             raise InvalidInputError(
@@ -156,9 +156,8 @@ def _layer(node: Node, shapes: tuple[tuple[int, ...], ...], seed: int) -> Layer:
         with isolated_random_state(path_seed(seed, node.path)):
             return layer(node.operation, *shapes)
     made = layer(node.operation, *shapes)
-    if isinstance(made, nn.Module):
-        if next(made.parameters(), None) is not None:
-            initialize(made, path_generator(seed, node.path))
+    if isinstance(made, nn.Module) and next(made.parameters(), None) is not None:
+        initialize(made, path_generator(seed, node.path))
     return made
 
 
@@ -170,7 +169,8 @@ def _fits(before: tuple[Node, tuple[tuple[int, ...], ...], Layer], node: Node, s
         return same
     weights = node.operation.weights(*shapes)
     stateful = any(True for _ in made.parameters()) or any(True for _ in made.buffers())
-    if same and (not stateful or other.operation.weights(*other_shapes) == weights and _channels(other_shapes, shapes)):
+    equal = other.operation.weights(*other_shapes) == weights and _channels(other_shapes) == _channels(shapes)
+    if same and (equal or not stateful):
         return True
     if stateful or weights:
         raise TraceError(
@@ -181,8 +181,8 @@ def _fits(before: tuple[Node, tuple[tuple[int, ...], ...], Layer], node: Node, s
     return False
 
 
-def _channels(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
-    return [(len(s), s[0]) for s in left] == [(len(s), s[0]) for s in right]
+def _channels(shapes: tuple[Any, ...]) -> list[tuple[int, int]]:
+    return [(len(shape), shape[0]) for shape in shapes]
 
 
 def _attach(root: Part, path: str, module: nn.Module, modules: dict[str, nn.Module]) -> None:

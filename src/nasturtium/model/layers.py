@@ -60,8 +60,9 @@ class Conv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """The usual line of a convolution, and the padding where it is uneven."""
+        usual: str = super().extra_repr()  # type: ignore[no-untyped-call]
         uneven = self.uneven_padding
-        return super().extra_repr() + ("" if uneven is None else f", left_right_top_bottom={uneven}")
+        return usual if uneven is None else f"{usual}, left_right_top_bottom={uneven}"
 
 
 class Linear(nn.Linear):
@@ -126,10 +127,11 @@ def channel_slice(x: Tensor, *, start: int, stop: int) -> Tensor:
 def channel_shuffle(x: Tensor, *, groups: int) -> Tensor:
     """Interleave `groups` groups of channels; the memory layout is kept."""
     shape = x.shape
+    each = shape[1] // groups
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-        last = x.permute(0, 2, 3, 1).unflatten(-1, (groups, shape[1] // groups))  # (batch, h, w, groups, each)
+        last = x.permute(0, 2, 3, 1).view(shape[0], shape[2], shape[3], groups, each)
         return last.transpose(-1, -2).flatten(-2).permute(0, 3, 1, 2)
-    return x.unflatten(1, (groups, shape[1] // groups)).transpose(1, 2).reshape(shape)
+    return x.reshape(shape[0], groups, each, *shape[2:]).transpose(1, 2).reshape(shape)
 
 
 def zero(x: Tensor, *, stride: int, channels: int | None) -> Tensor:
@@ -169,11 +171,11 @@ def _activation(operation: ops.Activation, x: Shape) -> nn.Module:
     return nn.PReLU(x[0]) if operation.function == "prelu" else ACTIVATIONS[operation.function]()
 
 
-def _max_pool(operation: ops.MaxPool, x: Shape) -> nn.Module:
+def _max_pool(operation: ops.MaxPool, _x: Shape) -> nn.Module:
     return nn.MaxPool2d(operation.kernel, operation.stride, operation.padding, ceil_mode=operation.ceil_mode)
 
 
-def _avg_pool(operation: ops.AvgPool, x: Shape) -> nn.Module:
+def _avg_pool(operation: ops.AvgPool, _x: Shape) -> nn.Module:
     return nn.AvgPool2d(
         operation.kernel,
         operation.stride,
@@ -183,22 +185,22 @@ def _avg_pool(operation: ops.AvgPool, x: Shape) -> nn.Module:
     )
 
 
-def _global_pool(operation: ops.GlobalPool, x: Shape) -> nn.Module:
+def _global_pool(operation: ops.GlobalPool, _x: Shape) -> nn.Module:
     return nn.AdaptiveAvgPool2d(1) if operation.function == "avg" else nn.AdaptiveMaxPool2d(1)
 
 
-def _pad(operation: ops.Pad, x: Shape) -> Layer:
+def _pad(operation: ops.Pad, _x: Shape) -> Layer:
     top, bottom, left, right = operation.padding
     return partial(functional.pad, pad=(left, right, top, bottom))
 
 
-def _resize(operation: ops.Resize, x: Shape) -> nn.Module:
+def _resize(operation: ops.Resize, _x: Shape) -> nn.Module:
     aligned = operation.align_corners if operation.mode != "nearest" else None
     return nn.Upsample(operation.size, mode=operation.mode, align_corners=aligned)
 
 
 LAYERS: dict[type[Operation], Callable[..., Layer]] = {
-    ops.Input: lambda operation: identity,
+    ops.Input: lambda _operation: identity,
     ops.Conv: lambda operation, x: Conv2d(operation, x[0]),
     ops.Linear: lambda operation, x: Linear(x[0], operation.features, bias=operation.bias),
     ops.BatchNorm: _batch_norm,
@@ -207,20 +209,20 @@ LAYERS: dict[type[Operation], Callable[..., Layer]] = {
     ops.MaxPool: _max_pool,
     ops.AvgPool: _avg_pool,
     ops.GlobalPool: _global_pool,
-    ops.AdaptiveAvgPool: lambda operation, x: nn.AdaptiveAvgPool2d(operation.size),
-    ops.Flatten: lambda operation, x: flatten,
-    ops.Add: lambda operation, *xs: add,
-    ops.Multiply: lambda operation, x, y: operator.mul,
-    ops.Concat: lambda operation, *xs: concat,
-    ops.Slice: lambda operation, x: partial(channel_slice, start=operation.start, stop=operation.stop),
-    ops.Shuffle: lambda operation, x: partial(channel_shuffle, groups=operation.groups),
+    ops.AdaptiveAvgPool: lambda operation, _x: nn.AdaptiveAvgPool2d(operation.size),
+    ops.Flatten: lambda _operation, _x: flatten,
+    ops.Add: lambda _operation, *_xs: add,
+    ops.Multiply: lambda _operation, _x, _y: operator.mul,
+    ops.Concat: lambda _operation, *_xs: concat,
+    ops.Slice: lambda operation, _x: partial(channel_slice, start=operation.start, stop=operation.stop),
+    ops.Shuffle: lambda operation, _x: partial(channel_shuffle, groups=operation.groups),
     ops.Pad: _pad,
     ops.Resize: _resize,
-    ops.Dropout: lambda operation, x: nn.Dropout(operation.rate),
-    ops.DropPath: lambda operation, x: DropPath(operation.rate),
-    ops.Zero: lambda operation, x: partial(zero, stride=operation.stride, channels=operation.channels),
-    ops.TrainingOnly: lambda operation, x: identity,
-    ops.Opaque: lambda operation, *xs: instantiate(operation.target, operation.arguments),
+    ops.Dropout: lambda operation, _x: nn.Dropout(operation.rate),
+    ops.DropPath: lambda operation, _x: DropPath(operation.rate),
+    ops.Zero: lambda operation, _x: partial(zero, stride=operation.stride, channels=operation.channels),
+    ops.TrainingOnly: lambda _operation, _x: identity,
+    ops.Opaque: lambda operation, *_xs: instantiate(operation.target, operation.arguments),
 }
 """Factory of the layer of each operation: `(operation, *input_shapes) -> Layer`."""
 
