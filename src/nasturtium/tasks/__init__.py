@@ -1,5 +1,6 @@
 """Tasks: data, splits and their statistics. Importing this room loads no torch."""
 
+from nasturtium.tasks.arrays import from_arrays, from_factory
 from nasturtium.tasks.loading import load
 from nasturtium.tasks.loading import open_task as open  # noqa: A004  `tasks.open(reference)` reads well
 from nasturtium.tasks.statistics import Interval, mean_interval, paired_difference, smallest_difference, wilson
@@ -11,6 +12,8 @@ __all__ = [
     "Split",
     "Task",
     "TaskReference",
+    "from_arrays",
+    "from_factory",
     "load",
     "mean_interval",
     "open",

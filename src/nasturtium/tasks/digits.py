@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nasturtium.errors import DataError
 from nasturtium.tasks.task import Augmentation, Split
 
-CLASS_NAMES = tuple("0123456789")
+CLASSES = tuple("0123456789")
 AUGMENTATION = Augmentation(shift=1)
 
 
