@@ -1,0 +1,35 @@
+"""The run: store, executors, events, resume. Wires everything; the only room that knows all."""
+
+from nasturtium.study.comparison import Comparison
+from nasturtium.study.events import (
+    EpochReported,
+    Event,
+    Listener,
+    RunFinished,
+    RunStarted,
+    SearchFinished,
+    TrialFinished,
+    TrialStarted,
+    WorkerLost,
+)
+from nasturtium.study.results import FrontMember, Member, Study, StudyInterrupted
+from nasturtium.study.session import resume, search
+
+__all__ = [
+    "Comparison",
+    "EpochReported",
+    "Event",
+    "FrontMember",
+    "Listener",
+    "Member",
+    "RunFinished",
+    "RunStarted",
+    "SearchFinished",
+    "Study",
+    "StudyInterrupted",
+    "TrialFinished",
+    "TrialStarted",
+    "WorkerLost",
+    "resume",
+    "search",
+]

@@ -1,0 +1,1 @@
+"""Alembic migrations of the study's schema; applied when a study is opened."""

@@ -1,0 +1,363 @@
+"""What a study holds, for reading: trials, the front, the best, the comparison with random search."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+
+from nasturtium.errors import InvalidInputError, StoreError
+from nasturtium.space import Architecture
+from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
+from nasturtium.study.database import Location, locate
+from nasturtium.study.store import LoggedTrial, RunRecord, Store, StudyRecord
+from nasturtium.trial import (
+    Constraint,
+    Objective,
+    Trial,
+    format_constraint,
+    pareto_trials,
+    parse_objective,
+    violation,
+)
+
+SEARCH, BASELINE, REFERENCE = "search", "baseline:random", "reference"
+
+
+class StudyInterrupted(KeyboardInterrupt):
+    """The search was stopped by Ctrl-C or SIGTERM. All that was finished is kept; the message says how to go on."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        super().__init__(
+            f"Stopped. All finished trials are kept in {location.text!r}; run the same command again, or "
+            f"`nasturtium resume {location.text}`, to go on as if nothing had happened."
+        )
+
+    @property
+    def study(self) -> Study:
+        """What is there so far."""
+        return Study(self.location)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Member:
+    """A trial with what it left behind."""
+
+    trial: Trial
+    role: str
+    directory: Path
+    """Weights, the validation record, the training's history."""
+    test_metrics: Mapping[str, float] | None
+    """Measured once, when it was exported; None before."""
+    study: Study
+
+    @property
+    def number(self) -> int:
+        """Number of the trial in its run."""
+        return self.trial.number
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network."""
+        return self.trial.architecture
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Metrics on validation data, and costs."""
+        return self.trial.metrics
+
+    @property
+    def weights(self) -> Path:
+        """The trained weights; not there if the estimator trains none."""
+        return self.directory / "weights.safetensors"
+
+    def export(self, directory: str | Path) -> Path:
+        """Write model, weights, ONNX and model card; see `Study.export`."""
+        return self.study.export(directory, self)
+
+
+FrontMember = Member
+"""A member of the Pareto front."""
+
+
+class Study:
+    """A study for reading. Each property shows the state of the log when it was first read; see `refresh`.
+
+    Example:
+        >>> from nasturtium.study import Study
+        >>> study = Study.open("runs/digits.db")  # doctest: +SKIP
+        >>> study.best.metrics["accuracy"]  # doctest: +SKIP
+        0.9778
+    """
+
+    def __init__(
+        self, location: Location, *, temporary: TemporaryDirectory[str] | None = None, trust: bool = False
+    ) -> None:
+        self.location = location
+        self._temporary = temporary  # removed with this object
+        self._trust = trust
+        self._cache: dict[str, Any] = {}
+
+    @classmethod
+    def open(cls, study: str | Path, *, files: str | Path | None = None, trust: bool = False) -> Self:
+        """Open a study for reading; works while a search writes to it.
+
+        Args:
+            study: Path or URL.
+            files: Directory of weights, where it is not `<study>.files`.
+            trust: Whether blocks of modules that are not nasturtium's may be imported, which runs their code.
+
+        Raises:
+            StoreError: there is none, or it cannot be read.
+        """
+        opened = cls(locate(study, files), trust=trust)
+        opened._record()
+        return opened
+
+    def refresh(self) -> None:
+        """Forget what was read."""
+        self._cache.clear()
+
+    # -- what it is of -----------------------------------------------------------------------------------------------
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """In order of importance for `best`: the first counts."""
+        return tuple(parse_objective(text) for text in self._record().settings["compared"]["objectives"])
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Hard limits."""
+        return tuple(Constraint(**values) for values in self._record().settings["compared"]["constraints"])
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Everything that it was run with, as plain JSON."""
+        return self._record().settings
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """Name, reference, input shape and context of the task, as plain JSON."""
+        return self._record().task
+
+    @property
+    def space(self) -> Mapping[str, Any]:
+        """The space as plain JSON (`Space.from_dict`)."""
+        return self._record().space
+
+    # -- trials ------------------------------------------------------------------------------------------------------
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The search's finished trials, by number."""
+        return tuple(member.trial for member in self.members(SEARCH))
+
+    @property
+    def baseline(self) -> tuple[Trial, ...]:
+        """Random search's finished trials; empty without a baseline."""
+        return tuple(member.trial for member in self.members(BASELINE))
+
+    @property
+    def references(self) -> tuple[Trial, ...]:
+        """Hand-designed networks; `origin` is each one's name."""
+        return tuple(member.trial for member in self.members(REFERENCE))
+
+    def members(self, role: str = SEARCH) -> tuple[Member, ...]:
+        """Finished trials of a run, by number, with their files."""
+        key = f"members {role}"
+        if key not in self._cache:
+            run = self._run(role)
+            logged = [] if run is None else self._read(lambda store: store.trials(run.id))
+            self._cache[key] = tuple(self._member(role, one) for one in logged)
+        return self._cache[key]  # type: ignore[no-any-return]
+
+    def curves(self, number: int, role: str = SEARCH) -> list[dict[str, float | None]]:
+        """Reports of a trial, by epoch."""
+        run = self._run(role)
+        return [] if run is None else self._read(lambda store: store.curves(run.id, number))
+
+    @property
+    def failures(self) -> tuple[Trial, ...]:
+        """The search's failed trials."""
+        return tuple(trial for trial in self.trials if trial.state == "failed")
+
+    @property
+    def front(self) -> tuple[Member, ...]:
+        """Pareto front of the search's feasible trials, the best of the first objective first."""
+        kept = {t.number for t in pareto_trials(self.trials, self.objectives, self.constraints)}
+        return tuple(sorted((m for m in self.members() if m.number in kept), key=self._preference))
+
+    @property
+    def best(self) -> Member:
+        """The feasible trial that is best in the first objective; among equals the better in the next, then the earlier.
+
+        Raises:
+            StoreError: no trial is feasible yet.
+        """
+        found = self.best_of(SEARCH)
+        if found is None:
+            limits = ", ".join(map(format_constraint, self.constraints))
+            raise StoreError(
+                f"None of the {len(self.trials)} trials of {self.location.text!r} completed and met the constraints "
+                f"({limits or 'none'}), so there is no best one yet."
+            )
+        return found
+
+    def best_of(self, role: str) -> Member | None:
+        """Best feasible trial of a run; None without one."""
+        return min(self.feasible(role), key=self._preference, default=None)
+
+    def feasible(self, role: str = SEARCH) -> tuple[Member, ...]:
+        """Completed trials of a run that meet the constraints."""
+        limits = self.constraints
+        return tuple(
+            m for m in self.members(role) if m.trial.state == "completed" and violation(m.metrics, limits) == 0
+        )
+
+    # -- evidence ----------------------------------------------------------------------------------------------------
+
+    def comparison(self) -> Comparison | None:
+        """What the search gained over random search at the same budget; None without a baseline."""
+        if "comparison" not in self._cache:
+            if self._run(BASELINE) is None:
+                return None
+            ours, theirs = ((self._contender(role), self._trials(role)) for role in (SEARCH, BASELINE))
+            self._cache["comparison"] = compare(self.objectives, self.constraints, ours, theirs)
+        return self._cache["comparison"]  # type: ignore[no-any-return]
+
+    def hypervolume_history(self) -> dict[str, tuple[float, ...]]:
+        """Hypervolume after each trial by run, as a share of the box that both span; empty for one objective."""
+        runs = {role: self._trials(role) for role in (SEARCH, BASELINE) if self._run(role) is not None}
+        return hypervolume_histories(self.objectives, self.constraints, runs)
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """ "new", "running" (or stopped on the way), "finished", "exhausted" or "stopped" (it failed)."""
+        run = self._run(SEARCH)
+        return "new" if run is None else run.status
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Seed, versions, hardware, times and budget, as plain JSON."""
+        record = self._record()
+        compared = record.settings["compared"]
+        runs = {run.role: {"budget": run.budget, "finished": len(self.members(run.role)), "status": run.status,
+                           "reason": run.reason, "seconds": run.seconds} for run in self._runs()}  # fmt: skip
+        return {
+            "study": self.location.text,
+            "created": record.created,
+            "task": record.task["name"],
+            "seed": compared["seed"],
+            "concurrency": compared["concurrency"],
+            "schedule": compared["schedule"],
+            "threads": compared["threads"],
+            "device": compared["device"],
+            "strategy": compared["strategy"],
+            "estimator": compared["estimator"],
+            "versions": record.versions,
+            "hardware": record.hardware,
+            "runs": runs,
+            "seconds": sum(run.seconds for run in self._runs()),
+        }
+
+    def to_table(self, role: str = "front") -> list[dict[str, Any]]:
+        """Rows for people and machines: number, state, metrics of the trials of a run, or of the front.
+
+        Args:
+            role: "front", or a run ("search", "baseline:random", "reference").
+        """
+        members = self.front if role == "front" else self.members(role)
+        return [
+            {"number": m.number, "origin": m.trial.origin, "state": m.trial.state, "error_kind": m.trial.error_kind,
+             "seconds": m.trial.seconds, **m.metrics,
+             **{f"test_{name}": value for name, value in (m.test_metrics or {}).items()}}
+            for m in members
+        ]  # fmt: skip
+
+    # -- taking home -------------------------------------------------------------------------------------------------
+
+    def export(
+        self, directory: str | Path, member: Member | None = None, *, data_root: str | Path | None = None
+    ) -> Path:
+        """Write a trained network so that it can be used without nasturtium; default the best one.
+
+        The network is measured on the test split the first time it is exported; the figures are stored and not
+        measured again, so that nobody chooses by them.
+
+        Raises:
+            StoreError: its weights are not there.
+            ExportError: what was written does not give the outputs of what was trained.
+        """
+        from nasturtium.study.taking import export_member  # noqa: PLC0415  (PyTorch)
+
+        return export_member(self, member or self.best, Path(directory), data_root)
+
+    def copy_files(self, member: Member, directory: Path) -> None:
+        """Copy what a trial left behind."""
+        shutil.copytree(member.directory, directory, dirs_exist_ok=True)
+
+    def store_test_metrics(self, member: Member, metrics: Mapping[str, float]) -> None:
+        """Keep what was measured on test."""
+        run = self._run(member.role)
+        if run is None:
+            raise InvalidInputError(f"{self.location.text!r} has no run {member.role!r}.")
+        self._read(lambda store: store.set_test_metrics(run.id, member.number, metrics))
+        self.refresh()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _trials(self, role: str) -> tuple[Trial, ...]:
+        return tuple(member.trial for member in self.members(role))
+
+    def _contender(self, role: str) -> Contender | None:
+        best = self.best_of(role)
+        if best is None:
+            return None
+        path = best.directory / "correct.npy"
+        correct = np.load(path, allow_pickle=False).astype(bool) if path.is_file() else None
+        return Contender(trial=best.trial, correct=correct, trials=len(self.members(role)))
+
+    def _preference(self, member: Member) -> tuple[float, ...]:
+        signs = {"maximize": -1.0, "minimize": 1.0}
+        values = [signs[o.direction] * member.metrics.get(o.metric, float("inf")) for o in self.objectives]
+        return (*values, float(member.number))
+
+    def _member(self, role: str, logged: LoggedTrial) -> Member:
+        directory = self.location.files / "trials" / role.replace(":", "-") / str(logged.trial.number)
+        return Member(
+            trial=logged.trial, role=role, directory=directory, test_metrics=logged.test_metrics, study=self
+        )  # fmt: skip
+
+    def _record(self) -> StudyRecord:
+        if "record" not in self._cache:
+            record = self._read(lambda store: store.record())
+            if record is None:
+                raise StoreError(f"{self.location.text!r} is a study file in which no study was begun yet.")
+            self._cache["record"] = record
+        return self._cache["record"]  # type: ignore[no-any-return]
+
+    def _runs(self) -> tuple[RunRecord, ...]:
+        if "runs" not in self._cache:
+            self._cache["runs"] = self._read(lambda store: store.runs())
+        return self._cache["runs"]  # type: ignore[no-any-return]
+
+    def _run(self, role: str) -> RunRecord | None:
+        return next((run for run in self._runs() if run.role == role), None)
+
+    def _read(self, query: Any) -> Any:
+        store = Store.open(self.location, decode=lambda data: Architecture.from_dict(data, trust=self._trust))
+        try:
+            return query(store)
+        finally:
+            store.close()
+
+    def __repr__(self) -> str:
+        return f"<Study {self.location.text!r}: {len(self.trials)} trials, {self.status}>"

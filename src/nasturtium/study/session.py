@@ -1,0 +1,538 @@
+"""Search: from a space, a task and a wish to a study; and go on with one after any stop."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from nasturtium.errors import InvalidInputError, NasturtiumError, StoreError, UnknownNameError
+from nasturtium.graph import CostModel
+from nasturtium.space import Architecture, Block, Space
+from nasturtium.study import events
+from nasturtium.study.codec import describe, restore
+from nasturtium.study.database import Location, locate
+from nasturtium.study.executors import Executor, InProcess, Observer
+from nasturtium.study.identity import check_same, hardware, versions
+from nasturtium.study.pool import Pool, PoolSettings
+from nasturtium.study.references import Listed
+from nasturtium.study.results import Study, StudyInterrupted
+from nasturtium.study.runner import Runner, Schedule
+from nasturtium.study.store import Store, StudyRecord
+from nasturtium.study.worker import MARK
+from nasturtium.trial import Constraint, Metric, Objective, Problem, objectives, parse_objective
+from nasturtium.trial import constraints as read_constraints
+from nasturtium.trial.types import Strategy
+
+Named = str | Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Everything that a search is run with."""
+
+    space: Space
+    task: Any
+    strategy: Strategy
+    estimator: Any
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    options: Options
+    baseline: Literal["random"] | None
+    references: tuple[tuple[str, Architecture], ...]
+    listeners: tuple[events.Listener, ...]
+    trust: bool = True
+    """Whether stored blocks of other modules may be imported: what the caller passed in is imported already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Numbers of a search; those marked free may differ from one session of a study to the next."""
+
+    trials: int = 50
+    """Budget of proposals. May be raised later, which extends the study."""
+    seed: int = 0
+    concurrency: int = 4
+    schedule: Schedule = "deterministic"
+    threads: int = 1
+    """Of PyTorch, in each trial. Part of the settings, as results depend on it."""
+    device: str | None = None
+    """Where to train; None for the estimator's own choice."""
+    workers: int = 1
+    """Free."""
+    time_limit: float | None = None
+    """Free. Seconds of a trial."""
+    memory_limit: int | None = None
+    """Free. Bytes of resident memory of a trial's process."""
+    seconds: float | None = None
+    """Free. Wall time after which nothing new is proposed."""
+    retries: int = 2
+    """Free. How often a trial whose worker was killed from outside is tried again."""
+    failures: int = 5
+    """Free. The search stops when its first so many trials all failed; 0 never."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "concurrency", "threads", "workers"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"`{name}` must be an integer of 1 or more, got {value!r}.")
+        for name in ("seed", "retries", "failures"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InvalidInputError(f"`{name}` must be an integer of 0 or more, got {value!r}.")
+        for name in ("time_limit", "memory_limit", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+                raise InvalidInputError(f"`{name}` must be a number above 0, or None for no limit, got {value!r}.")
+        if self.schedule not in ("deterministic", "asynchronous"):
+            raise InvalidInputError(f"`schedule` must be 'deterministic' or 'asynchronous', got {self.schedule!r}.")
+
+
+def search(
+    space: Space | Block,
+    task: Any,
+    *,
+    maximize: Named | Sequence[Named] = (),
+    minimize: Named | Sequence[Named] = (),
+    constraints: str | Constraint | Sequence[str | Constraint] = (),
+    strategy: Strategy | str | None = None,
+    estimator: Any = None,
+    trials: int = 50,
+    seed: int = 0,
+    workers: int = 1,
+    concurrency: int = 4,
+    schedule: Schedule = "deterministic",
+    study: str | Path | None = None,
+    files: str | Path | None = None,
+    baseline: Literal["random"] | None = None,
+    references: Sequence[tuple[str, Block | Architecture]] = (),
+    threads: int = 1,
+    device: str | None = None,
+    time_limit: float | None = None,
+    memory_limit: int | None = None,
+    seconds: float | None = None,
+    retries: int = 2,
+    failures: int = 5,
+    listeners: Sequence[events.Listener] = (),
+) -> Study:
+    """Search a space for networks that are good at a task; everything is logged in a study.
+
+    Run it again with the same arguments and the same `study` after any stop (Ctrl-C, a kill, a power cut) and it goes
+    on as if nothing had happened: the trials, their order and their metrics are those of an uninterrupted run. That
+    holds for any number of workers.
+
+    Args:
+        space: A space, or an open block.
+        task: A task, or the name of one (`nas.tasks.load`).
+        maximize: Metrics to make large, for example "accuracy".
+        minimize: Metrics to make small, for example "macs".
+        constraints: For example `nas.params <= 60_000` or "peak_memory <= 64KiB".
+        strategy: Default regularized evolution; a name of `nas.strategies.STRATEGIES` is accepted.
+        estimator: Default `nas.estimators.Trained()`.
+        trials: Budget. A larger one on a later run extends the study.
+        seed: Of the strategy and, with the trial's number, of each training.
+        workers: Processes. 1 means in this process, unless a limit is set or retries could matter.
+        concurrency: How many trials may be under way without knowing of each other; the result depends on it, and not
+            on `workers`, which uses at most so many.
+        schedule: "deterministic", or "asynchronous" (completion order; reproducible from its log only).
+        study: Path of a SQLite file, or a database URL; None keeps the study in a temporary directory that goes with
+            the returned object.
+        files: Directory of checkpoints and weights; default `<study>.files`.
+        baseline: "random" also runs random search with the same budget, estimator and settings, to compare with.
+        references: (name, closed block) of hand-designed networks, trained by the same estimator to compare with.
+        threads: PyTorch threads of each trial.
+        device: Where to train; None for the estimator's own choice.
+        time_limit: Seconds of a trial; a longer one fails. Needs a process of its own.
+        memory_limit: Bytes of resident memory of a trial's process with its libraries; needs a process of its own.
+        seconds: Wall time, over all sessions, after which nothing new is proposed.
+        retries: How often a trial whose worker was killed from outside is tried again.
+        failures: The search stops when its first so many trials all failed; 0 never.
+        listeners: Called with each event (`nas.study.events`).
+
+    Returns:
+        The study; it can be opened again by `Study.open`.
+
+    Raises:
+        InvalidInputError: an argument that cannot be used; nothing is written then.
+        InfeasibleError: nothing meets the constraints; names the nearest miss. Nothing is written then.
+        StudyMismatchError: the study exists with another space, data or settings.
+        StoreError: the study cannot be read or written, or another process works on it.
+        TrialError: the first trials, or all, failed.
+        StudyInterrupted: Ctrl-C or SIGTERM; all that was finished is kept.
+
+    Example:
+        >>> import nasturtium as nas
+        >>> study = nas.search(space, "digits", maximize="accuracy", minimize="macs", trials=40)  # doctest: +SKIP
+    """
+    options = Options(
+        trials=trials, seed=seed, workers=workers, concurrency=concurrency, schedule=schedule, threads=threads,
+        device=device, time_limit=time_limit, memory_limit=memory_limit, seconds=seconds, retries=retries,
+        failures=failures,
+    )  # fmt: skip
+    if baseline not in (None, "random"):
+        raise InvalidInputError(f"`baseline` must be 'random' or None, got {baseline!r}.")
+    plan = _Plan(
+        space=_space(space),
+        task=_task(task),
+        strategy=_strategy(strategy),
+        estimator=_estimator(estimator),
+        objectives=objectives(maximize, minimize),
+        constraints=read_constraints(constraints),
+        options=options,
+        baseline=baseline,
+        references=tuple((str(name), _closed(name, block)) for name, block in references),
+        listeners=tuple(listeners),
+    )
+    return _start(plan, study, files)
+
+
+def resume(
+    study: str | Path,
+    *,
+    files: str | Path | None = None,
+    space: Space | Block | None = None,
+    task: Any = None,
+    trials: int | None = None,
+    workers: int | None = None,
+    seconds: float | None = None,
+    time_limit: float | None = None,
+    memory_limit: int | None = None,
+    baseline: Literal["random"] | None = None,
+    listeners: Sequence[events.Listener] = (),
+    trust: bool = False,
+) -> Study:
+    """Go on with a stored study, or extend it; everything else is as it was begun.
+
+    Args:
+        study: Path or URL.
+        files: Directory of checkpoints and weights, where it is not `<study>.files`.
+        space: Only for a space that JSON cannot hold (a condition that is a lambda); it must be the same.
+        task: Only for a task that lives in a process; it must be the same.
+        trials: A larger budget.
+        workers: As for `search`; None for what it had.
+        seconds: As for `search`; None for what it had.
+        time_limit: As for `search`; None for what it had.
+        memory_limit: As for `search`; None for what it had.
+        baseline: "random" adds random search to compare with.
+        listeners: As for `search`.
+        trust: Whether modules that are not nasturtium's may be imported for its blocks, strategy or estimator.
+
+    Raises:
+        StoreError: there is no such study, or it cannot be made again; and what `search` raises.
+    """
+    location = locate(study, files)
+    store = Store.open(location)
+    try:
+        record = store.record()
+    finally:
+        store.close()
+    if record is None:
+        raise StoreError(f"{location.text!r} is a study file in which no study was begun yet; begin it by `search`.")
+    compared, free = record.settings["compared"], record.settings["options"]
+    given = {
+        "trials": trials,
+        "workers": workers,
+        "seconds": seconds,
+        "time_limit": time_limit,
+        "memory_limit": memory_limit,
+    }
+    named = {f.name for f in fields(Options)}
+    values = {name: value for name, value in {**compared, **free}.items() if name in named}
+    values |= {name: value for name, value in given.items() if value is not None}
+    plan = _Plan(
+        space=_space(space) if space is not None else _stored_space(record, location, trust=trust),
+        task=_task(task) if task is not None else _stored_task(record, location),
+        strategy=restore(compared["strategy"], "strategy", trust=trust),
+        estimator=restore(compared["estimator"], "estimator", trust=trust),
+        objectives=tuple(parse_objective(text) for text in compared["objectives"]),
+        constraints=tuple(Constraint(**c) for c in compared["constraints"]),
+        options=Options(**values),
+        baseline=baseline or free["baseline"],
+        references=tuple(
+            (item["name"], Architecture.from_dict(item["architecture"], trust=trust)) for item in free["references"]
+        ),
+        listeners=tuple(listeners),
+        trust=trust,
+    )
+    return _start(plan, study, files)
+
+
+def _stored_space(record: StudyRecord, location: Location, *, trust: bool) -> Space:
+    try:
+        return Space.from_dict(record.space, trust=trust)
+    except NasturtiumError as error:
+        raise StoreError(
+            f"The space of {location.text!r} cannot be made again from the study: {error} Or give it: "
+            "`nas.resume(study, space=…)`."
+        ) from error
+
+
+def _stored_task(record: StudyRecord, location: Location) -> Any:
+    from nasturtium import tasks  # noqa: PLC0415
+
+    if record.task["reference"] is None:
+        raise StoreError(
+            f"The task {record.task['name']!r} of {location.text!r} lived in the process that began the study; give it "
+            "again: `nas.resume(study, task=…)`."
+        )
+    return tasks.open(tasks.TaskReference.from_dict(record.task["reference"]))
+
+
+def _start(plan: _Plan, study: str | Path | None, files: str | Path | None) -> Study:
+    """Check all that can be checked before anything is written, then run."""
+    if MARK in os.environ:
+        raise InvalidInputError(
+            "A search was started inside a worker process of another search: the script that starts it is imported by "
+            "its workers. Put the call under `if __name__ == '__main__':`."
+        )
+    temporary = tempfile.TemporaryDirectory(prefix="nasturtium-") if study is None else None
+    location = locate(Path(temporary.name) / "study.db" if temporary is not None else study, files)  # type: ignore[arg-type]
+    record = _record(plan)
+    if _needs_processes(plan.options):
+        _shareable(plan, record)
+    problem = _problem(plan, plan.options.seed)
+    if not _exists(location):
+        plan.strategy.setup(problem)
+        plan.strategy.ask(0)  # nothing is written for a search that has no solution
+    store = Store.open(location, create=True)
+    try:
+        stored = store.record()
+        if stored is None:
+            store.create(record)
+            stored = store.record()
+        assert stored is not None
+        check_same(stored, record, location.text)
+        store.acquire()
+        _check_budget(store, plan.options.trials, location)
+        store.update_settings(record.settings)
+        _run(plan, store, record, problem, location)
+    finally:
+        store.close()
+    return Study(location, temporary=temporary)
+
+
+def _run(plan: _Plan, store: Store, record: StudyRecord, problem: Problem, location: Location) -> None:
+    """All runs of the study, one after the other, on the same workers."""
+
+    def emit(event: events.Event) -> None:
+        for listener in plan.listeners:
+            listener(event)
+
+    runners: dict[str, Runner] = {}
+    observer = Observer(
+        reported=lambda work, values: runners[work.role].reported(work, values),
+        lost=lambda work, attempt, reason: runners[work.role].lost(work, attempt, reason),
+    )
+    executor = _executor(plan, record, observer)
+    store.add_event("started", {"pid": os.getpid(), "versions": versions(), "options": record.settings["options"]})
+    try:
+        with _interruptible():
+            for role, strategy, budget, seed in _runs(plan, store):
+                run = store.ensure_run(role, budget)
+                runners[role] = Runner(
+                    store=store, record=run, strategy=strategy, problem=replace(problem, seed=seed, trials=run.budget),
+                    executor=executor, files=location.files / "trials" / role.replace(":", "-"),
+                    schedule=plan.options.schedule, concurrency=plan.options.concurrency,
+                    failures=plan.options.failures, seconds=plan.options.seconds, emit=emit,
+                )  # fmt: skip
+                runners[role].run()
+            emit(events.SearchFinished())
+            store.add_event("finished")
+    except KeyboardInterrupt as stop:
+        executor.close()
+        store.add_event("interrupted")
+        raise StudyInterrupted(location) from stop
+    finally:
+        executor.close()
+
+
+def _runs(plan: _Plan, store: Store) -> Iterator[tuple[str, Any, int, int]]:
+    """(role, strategy, budget, seed), in order. Random search gets as many trials as the search really did."""
+    from nasturtium.strategies import Random  # noqa: PLC0415
+
+    yield "search", plan.strategy, plan.options.trials, plan.options.seed
+    if plan.baseline == "random":
+        done = next(run for run in store.runs() if run.role == "search")
+        yield "baseline:random", Random(), len(store.trials(done.id)), plan.options.seed + 1_000_003
+    if plan.references:
+        yield "reference", Listed(plan.references), len(plan.references), plan.options.seed
+
+
+def _executor(plan: _Plan, record: StudyRecord, observer: Observer) -> Executor:
+    options = plan.options
+    if not _needs_processes(options):
+        return InProcess(plan.estimator, plan.task, observer, threads=options.threads, device=options.device)
+    settings = PoolSettings(
+        workers=min(options.workers, options.concurrency), estimator=record.settings["compared"]["estimator"],
+        task=record.task["reference"], threads=options.threads, device=options.device,
+        time_limit=options.time_limit, memory_limit=options.memory_limit, retries=options.retries,
+    )  # fmt: skip
+    return Pool(settings, observer)
+
+
+def _needs_processes(options: Options) -> bool:
+    return options.workers > 1 or options.time_limit is not None or options.memory_limit is not None
+
+
+def _shareable(plan: _Plan, record: StudyRecord) -> None:
+    if record.task["reference"] is None:
+        raise InvalidInputError(
+            f"The task {plan.task.name!r} lives in this process only, so it cannot be given to worker processes (which "
+            "`workers` > 1, `time_limit` and `memory_limit` need). Data reach workers by name, path or import: use "
+            "`nas.tasks.load` with a name or a folder, or `nas.tasks.from_factory('module:function')`, or arrays saved "
+            "to a file; or use `workers=1` without limits."
+        )
+
+
+def _problem(plan: _Plan, seed: int) -> Problem:
+    model = CostModel(tuple(plan.task.input_shape), **plan.task.context)
+    keys: dict[Architecture, str] = {}
+
+    def cheap(architecture: Architecture) -> Mapping[str, float]:
+        cost = model(architecture)
+        return {name: float(getattr(cost, name)) for name in ("params", "macs", "activations", "peak_memory")}
+
+    return Problem(
+        space=plan.space, objectives=plan.objectives, constraints=plan.constraints, seed=seed,
+        trials=plan.options.trials, cheap_metrics=cheap, key=_key(plan.task, keys),
+    )  # fmt: skip
+
+
+def _key(task: Any, memo: dict[Architecture, str]) -> Callable[[Architecture], str]:
+    from nasturtium.graph import trace  # noqa: PLC0415
+
+    def key(architecture: Architecture) -> str:
+        if architecture not in memo:
+            graph = trace(architecture.block, tuple(task.input_shape), **task.context)
+            memo[architecture] = graph.canonical_hash
+        return memo[architecture]
+
+    return key
+
+
+def _record(plan: _Plan) -> StudyRecord:
+    options = plan.options
+    free = ("trials", "workers", "time_limit", "memory_limit", "seconds", "retries", "failures")
+    compared = {name: value for name, value in asdict(options).items() if name not in free} | {
+        "objectives": [f"{o.direction} {o.metric}" for o in plan.objectives],
+        "constraints": [asdict(c) for c in plan.constraints],
+        "strategy": describe(plan.strategy, "strategy"),
+        "estimator": describe(plan.estimator, "estimator"),
+    }
+    free_part = {name: getattr(options, name) for name in free} | {
+        "baseline": plan.baseline,
+        "references": [{"name": name, "architecture": a.to_dict()} for name, a in plan.references],
+    }
+    reference = plan.task.reference
+    return StudyRecord(
+        space=plan.space.to_dict(),
+        space_fingerprint=plan.space.fingerprint,
+        task={
+            "name": plan.task.name,
+            "reference": None if reference is None else reference.to_dict(),
+            "input_shape": list(plan.task.input_shape),
+            "context": dict(plan.task.context),
+        },
+        task_fingerprint=plan.task.fingerprint,
+        settings={"version": 1, "compared": compared, "options": free_part},
+        versions=versions(),
+        hardware=hardware(),
+    )
+
+
+def _check_budget(store: Store, trials: int, location: Location) -> None:
+    for run in store.runs():
+        if run.role == "search" and trials < run.budget:
+            raise StoreError(
+                f"The study {location.text!r} has a budget of {run.budget} trials, given {trials}. A budget can only be "
+                "raised, which extends the study; to look at what there is, use `Study.open` or `nasturtium front`."
+            )
+
+
+def _exists(location: Location) -> bool:
+    """Whether a study may already be there (then its own log says what is feasible)."""
+    return location.path is None or (location.path.is_file() and location.path.stat().st_size > 0)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does (in the main thread, where signals can be handled)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+# -- reading arguments -----------------------------------------------------------------------------------------------
+
+
+def _space(space: object) -> Space:
+    if isinstance(space, Space):
+        return space
+    if isinstance(space, Block):
+        return Space(space)
+    raise InvalidInputError(
+        f"`space` must be a Space or an open block, got {space!r}; a zoo's is `nas.zoo.space(name)`."
+    )
+
+
+def _task(task: Any) -> Any:
+    if isinstance(task, str):
+        from nasturtium import tasks  # noqa: PLC0415
+
+        return tasks.load(task)
+    if not hasattr(task, "split") or not hasattr(task, "fingerprint"):
+        raise InvalidInputError(f"`task` must be a task or the name of one, got {task!r}; see `nas.tasks.load`.")
+    return task
+
+
+def _strategy(strategy: Any) -> Any:
+    from nasturtium import strategies  # noqa: PLC0415
+
+    if strategy is None:
+        return strategies.RegularizedEvolution()
+    if isinstance(strategy, str):
+        if strategy not in strategies.STRATEGIES:
+            raise UnknownNameError("strategy", strategy, strategies.STRATEGIES)
+        return strategies.STRATEGIES[strategy]()
+    if not all(callable(getattr(strategy, name, None)) for name in ("setup", "ask", "recall", "tell")):
+        raise InvalidInputError(
+            f"`strategy` must have setup, ask, recall and tell (`nas.trial.Strategy`), got {strategy!r}."
+        )
+    return strategy
+
+
+def _estimator(estimator: Any) -> Any:
+    if estimator is None:
+        from nasturtium.estimators import Trained  # noqa: PLC0415
+
+        return Trained()
+    if not callable(getattr(estimator, "estimate", None)):
+        raise InvalidInputError(
+            f"`estimator` must have `estimate`, such as `nas.estimators.Trained(epochs=10)`, got {estimator!r}."
+        )
+    return estimator
+
+
+def _closed(name: str, block: object) -> Architecture:
+    if isinstance(block, Architecture):
+        return block
+    if isinstance(block, Block) and not block.is_open:
+        return Architecture.of(block)
+    raise InvalidInputError(f"The reference {name!r} must be a closed block or an architecture, got {block!r}.")
