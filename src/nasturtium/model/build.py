@@ -61,8 +61,7 @@ class Network(Part):
         calls = {i: _call(self, paths[i], made) for i, made in layers.items()}
         every = range(len(graph.nodes))
         self._training_plan = _plan(graph, calls, every), graph.structure
-        kept = _without(graph.structure, {i for i, o in enumerate(graph.outputs) if o.node in graph.training_only})
-        self._evaluation_plan = _plan(graph, calls, graph.costed), kept
+        self._evaluation_plan = _plan(graph, calls, graph.costed), evaluation_structure(graph)
         self._outputs = tuple(o.node for o in graph.outputs)
         self._size = len(graph.nodes)
 
@@ -234,9 +233,9 @@ def _plan(graph: Graph, calls: dict[int, tuple[dict[str, Any], str]], nodes: Any
     return tuple(reversed(steps))
 
 
-def _without(structure: object, dropped: set[int]) -> object:
-    """The structure of the outputs without the dropped ones, by the rule of `Network`."""
-    kept = _kept(structure, dropped)
+def evaluation_structure(graph: Graph) -> object:
+    """Nesting of the outputs in evaluation mode: without the training-only ones, by the rule of `Network`."""
+    kept = _kept(graph.structure, {i for i, o in enumerate(graph.outputs) if o.node in graph.training_only})
     return () if kept is None else kept
 
 

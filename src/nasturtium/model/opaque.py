@@ -70,7 +70,8 @@ def resolve(target: str) -> type[nn.Module]:
             found = getattr(found, part)
     except Exception as error:  # importing runs the user's code
         raise TraceError(
-            f"The module {target!r} cannot be imported ({type(error).__name__}: {error}): its file must be on the import path (`PYTHONPATH`, "
+            f"The module {target!r} cannot be imported ({type(error).__name__}: {error}): its file "
+            "must be on the import path (`PYTHONPATH`, "
             "or an installed package), and the class at its top level."
         ) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
