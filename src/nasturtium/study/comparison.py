@@ -88,7 +88,8 @@ class Comparison:
         if self.hypervolume_search is None or self.hypervolume_random is None:
             return []
         return [
-            f"Hypervolume of the front: {self.hypervolume_search:.3f} by search, {self.hypervolume_random:.3f} by random."
+            f"Hypervolume of the front: {self.hypervolume_search:.3f} by search, "
+            f"{self.hypervolume_random:.3f} by random search."
         ]
 
 
@@ -112,9 +113,10 @@ def compare(
     first = objectives[0]
     (ours, our_trials), (theirs, their_trials) = search, random
     difference = None
-    if first.metric == "accuracy" and ours is not None and theirs is not None:
-        if ours.correct is not None and theirs.correct is not None and len(ours.correct) == len(theirs.correct):
-            difference = paired_difference(ours.correct.tolist(), theirs.correct.tolist(), CONFIDENCE)
+    ours_right, theirs_right = (None if one is None else one.correct for one in (ours, theirs))
+    both = ours_right is not None and theirs_right is not None and len(ours_right) == len(theirs_right)
+    if first.metric == "accuracy" and both:
+        difference = paired_difference(ours_right.tolist(), theirs_right.tolist(), CONFIDENCE)
     curves = hypervolume_histories(objectives, constraints, {"search": our_trials, "baseline:random": their_trials})
     return Comparison(
         metric=first.metric,

@@ -121,7 +121,7 @@ def _check_file(path: Path, create: bool) -> None:
 
 def _configure_sqlite(engine: Engine) -> None:
     @sa.event.listens_for(engine, "connect")
-    def on_connect(connection: sqlite3.Connection, record: object) -> None:
+    def on_connect(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001  (SQLAlchemy's signature)
         connection.isolation_level = None  # transactions are begun below, explicitly
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
@@ -201,5 +201,5 @@ def _explain(location: Location, error: DBAPIError) -> str:
     if "unable to open" in cause or "readonly" in cause or "read-only" in cause:
         return f"{study} cannot be opened for writing ({cause}); check the permissions of the file and its directory."
     if "locked" in cause:
-        return f"{study} was locked by another process for {BUSY_SECONDS:.0f} s ({cause}); find out who holds it, then run again."
+        return f"{study} was locked by another process for {BUSY_SECONDS:.0f} s ({cause}); find it, then run again."
     return f"{study} cannot be used ({cause})."

@@ -28,7 +28,7 @@ class Executor(Protocol):
         ...
 
     def wait(self, timeout: float) -> list[Outcome]:
-        """Outcomes since the last call; waits for one, at most `timeout` seconds (in this process: till one is done)."""
+        """Outcomes since the last call; waits at most `timeout` seconds for one (in this process: till one is done)."""
         ...
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class InProcess:
             )  # fmt: skip
         except _Stop as stop:
             raise stop.__cause__ or stop from None
-        except (Exception, SystemExit) as error:  # a trial's failure is a failed trial
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a trial's failure is a failed trial
             kind, text = classify(error)
             return [Outcome(work=work, error=text, kind=kind, seconds=time.perf_counter() - started)]
         return [Outcome(work=work, metrics=metrics, seconds=time.perf_counter() - started)]

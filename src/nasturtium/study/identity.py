@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -40,8 +41,8 @@ def hardware() -> Json:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
@@ -68,8 +69,8 @@ def check_same(stored: StudyRecord, given: StudyRecord, where: str) -> None:
     if found:
         lines = "; ".join(f"{name}: the study has {_text(old)}, given {_text(new)}" for name, old, new in found)
         error = StudyMismatchError(
-            f"The study {where!r} was begun with other settings, and its trials cannot be mixed with these. {lines}. Use "
-            "the study's own settings (`nasturtium resume` takes them from it), or give another `study`."
+            f"The study {where!r} was begun with other settings, and its trials cannot be mixed with these. {lines}. "
+            "Use the study's own settings (`nasturtium resume` takes them from it), or give another `study`."
         )
         error.differences = tuple(found)  # type: ignore[attr-defined]
         raise error

@@ -103,7 +103,7 @@ def _alive(held: RowMapping) -> bool:
 def _in_use(location: Location, held: RowMapping) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["acquired"]))
     return (
-        f"The study {location.text!r} is in use: process {held['pid']} on host {held['host']!r} works on it since {since}. "
-        "One process writes to a study at a time (it uses several workers by `workers`); wait until it ends or stop it, "
-        "then run the same command again, or give another `study`. Reading (`nasturtium status`) is always possible."
+        f"The study {location.text!r} is in use: process {held['pid']} on host {held['host']!r} works on it since "
+        f"{since}. One process writes to a study at a time (several workers come by `workers`); wait until it ends or "
+        "stop it, then run the same command again, or give another `study`. Reading (`nasturtium status`) always works."
     )

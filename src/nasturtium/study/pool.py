@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import psutil
@@ -119,7 +121,8 @@ class Pool:
     def _start(self) -> _Worker:
         threads = str(self.settings.threads)
         environment = os.environ | {
-            MARK: str(os.getpid()), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
+            MARK: str(os.getpid()), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
         }  # fmt: skip
         log = tempfile.TemporaryFile(prefix="nasturtium-worker-")  # noqa: SIM115  (closed with the worker)
         process = subprocess.Popen(  # noqa: S603  (this interpreter, a constant)
@@ -220,8 +223,8 @@ class Pool:
             self._queue.appendleft((work, worker.attempt + 1))
             return []
         text = (
-            f"The worker process {cause} in each of {worker.attempt} attempts. If nobody did that on purpose, the system "
-            f"ran out of memory: use fewer `workers`, or set `memory_limit`.{tail}"
+            f"The worker process {cause} in each of {worker.attempt} attempts. If nobody did that on purpose, the "
+            f"system ran out of memory: use fewer `workers`, or set `memory_limit`.{tail}"
         )
         return [Outcome(error=text, kind="worker", **known)]
 
@@ -263,7 +266,7 @@ def _main_path(settings: PoolSettings) -> str | None:
             f"The estimator {settings.estimator['type']!r} is defined interactively, so worker processes cannot import "
             "it; put it in a module, or use `workers=1`."
         )
-    return os.path.abspath(path)
+    return str(Path(path).resolve())
 
 
 def _resident(pid: int) -> int:
@@ -276,10 +279,8 @@ def _resident(pid: int) -> int:
 
 
 def _kill(worker: _Worker) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.process.pid, signal.SIGKILL)  # its own children too
-    except ProcessLookupError:
-        pass
     worker.process.kill()
 
 
@@ -288,10 +289,8 @@ def _forget(worker: _Worker) -> None:
         worker.listener.join()
     for stream in (worker.process.stdin, worker.process.stdout, worker.log):
         if stream is not None:
-            try:
+            with contextlib.suppress(OSError):  # what was not delivered to a dead worker
                 stream.close()
-            except OSError:
-                pass  # what was not delivered to a dead worker
 
 
 def _cause(code: int) -> str:

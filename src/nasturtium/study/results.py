@@ -195,7 +195,7 @@ class Study:
 
     @property
     def best(self) -> Member:
-        """The feasible trial that is best in the first objective; among equals the better in the next, then the earlier.
+        """The feasible trial that is best in the first objective; among equals in the next ones, then the earlier.
 
         Raises:
             StoreError: no trial is feasible yet.
@@ -240,7 +240,7 @@ class Study:
 
     @property
     def status(self) -> str:
-        """ "new", "running" (or stopped on the way), "finished", "exhausted" or "stopped" (it failed)."""
+        """One of "new", "running" (or stopped on the way), "finished", "exhausted", "stopped" (it failed)."""
         run = self._run(SEARCH)
         return "new" if run is None else run.status
 

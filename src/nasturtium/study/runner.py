@@ -1,4 +1,4 @@
-"""One run: a strategy, a budget and an executor, driven by a schedule and logged so that it can go on after any stop."""
+"""One run: a strategy, a budget and an executor, driven by a schedule, and logged so that it can go on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Runner:
     """The search stops when its first so many trials all failed."""
     seconds: float | None = None
     """Wall time, over all sessions, after which nothing new is proposed."""
-    emit: Callable[[events.Event], None] = lambda event: None
+    emit: Callable[[events.Event], None] = lambda _: None
     _proposals: list[Proposal] = field(default_factory=list)
     _finished: dict[int, LoggedTrial] = field(default_factory=dict)
     _order: list[int] = field(default_factory=list)
@@ -208,9 +208,9 @@ class Runner:
         if outcome.kind == "disk":
             last = (outcome.error or "").splitlines()[-1:]
             raise StoreError(
-                f"Trial {outcome.work.number} could not write its files under {str(outcome.work.directory)!r}: the disk "
-                f"is full ({''.join(last)}). All that was finished is kept; free some space and run the same command "
-                "again."
+                f"Trial {outcome.work.number} could not write its files under {str(outcome.work.directory)!r}: the "
+                f"disk is full ({''.join(last)}). All that was finished is kept; free some space and run the same "
+                "command again."
             )
         proposal = self._proposals[outcome.work.number]
         trial = self._trial(proposal, outcome)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from nasturtium.errors import InvalidInputError, NasturtiumError, StoreError, UnknownNameError
+from nasturtium.errors import InvalidInputError, NasturtiumError, StoreError
 from nasturtium.graph import CostModel
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study import events
+from nasturtium.study.arguments import (
+    Options,
+    Setup,
+    read_closed,
+    read_estimator,
+    read_space,
+    read_strategy,
+    read_task,
+)
 from nasturtium.study.codec import describe, restore
 from nasturtium.study.database import Location, locate
 from nasturtium.study.executors import Executor, InProcess, Observer
@@ -28,72 +36,11 @@ from nasturtium.study.results import Study, StudyInterrupted
 from nasturtium.study.runner import Runner, Schedule
 from nasturtium.study.store import Store, StudyRecord
 from nasturtium.study.worker import MARK
-from nasturtium.trial import Constraint, Metric, Objective, Problem, objectives, parse_objective
+from nasturtium.trial import Constraint, Metric, Problem, objectives, parse_objective
 from nasturtium.trial import constraints as read_constraints
 from nasturtium.trial.types import Strategy
 
 Named = str | Metric
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """Everything that a search is run with."""
-
-    space: Space
-    task: Any
-    strategy: Strategy
-    estimator: Any
-    objectives: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...]
-    options: Options
-    baseline: Literal["random"] | None
-    references: tuple[tuple[str, Architecture], ...]
-    listeners: tuple[events.Listener, ...]
-    trust: bool = True
-    """Whether stored blocks of other modules may be imported: what the caller passed in is imported already."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Numbers of a search; those marked free may differ from one session of a study to the next."""
-
-    trials: int = 50
-    """Budget of proposals. May be raised later, which extends the study."""
-    seed: int = 0
-    concurrency: int = 4
-    schedule: Schedule = "deterministic"
-    threads: int = 1
-    """Of PyTorch, in each trial. Part of the settings, as results depend on it."""
-    device: str | None = None
-    """Where to train; None for the estimator's own choice."""
-    workers: int = 1
-    """Free."""
-    time_limit: float | None = None
-    """Free. Seconds of a trial."""
-    memory_limit: int | None = None
-    """Free. Bytes of resident memory of a trial's process."""
-    seconds: float | None = None
-    """Free. Wall time after which nothing new is proposed."""
-    retries: int = 2
-    """Free. How often a trial whose worker was killed from outside is tried again."""
-    failures: int = 5
-    """Free. The search stops when its first so many trials all failed; 0 never."""
-
-    def __post_init__(self) -> None:
-        for name in ("trials", "concurrency", "threads", "workers"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"`{name}` must be an integer of 1 or more, got {value!r}.")
-        for name in ("seed", "retries", "failures"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InvalidInputError(f"`{name}` must be an integer of 0 or more, got {value!r}.")
-        for name in ("time_limit", "memory_limit", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise InvalidInputError(f"`{name}` must be a number above 0, or None for no limit, got {value!r}.")
-        if self.schedule not in ("deterministic", "asynchronous"):
-            raise InvalidInputError(f"`schedule` must be 'deterministic' or 'asynchronous', got {self.schedule!r}.")
 
 
 def search(
@@ -179,16 +126,16 @@ def search(
     )  # fmt: skip
     if baseline not in (None, "random"):
         raise InvalidInputError(f"`baseline` must be 'random' or None, got {baseline!r}.")
-    plan = _Plan(
-        space=_space(space),
-        task=_task(task),
-        strategy=_strategy(strategy),
-        estimator=_estimator(estimator),
+    plan = Setup(
+        space=read_space(space),
+        task=read_task(task),
+        strategy=read_strategy(strategy),
+        estimator=read_estimator(estimator),
         objectives=objectives(maximize, minimize),
         constraints=read_constraints(constraints),
         options=options,
         baseline=baseline,
-        references=tuple((str(name), _closed(name, block)) for name, block in references),
+        references=tuple((str(name), read_closed(name, block)) for name, block in references),
         listeners=tuple(listeners),
     )
     return _start(plan, study, files)
@@ -247,9 +194,9 @@ def resume(
     named = {f.name for f in fields(Options)}
     values = {name: value for name, value in {**compared, **free}.items() if name in named}
     values |= {name: value for name, value in given.items() if value is not None}
-    plan = _Plan(
-        space=_space(space) if space is not None else _stored_space(record, location, trust=trust),
-        task=_task(task) if task is not None else _stored_task(record, location),
+    plan = Setup(
+        space=read_space(space) if space is not None else _stored_space(record, location, trust=trust),
+        task=read_task(task) if task is not None else _stored_task(record, location),
         strategy=restore(compared["strategy"], "strategy", trust=trust),
         estimator=restore(compared["estimator"], "estimator", trust=trust),
         objectives=tuple(parse_objective(text) for text in compared["objectives"]),
@@ -286,7 +233,7 @@ def _stored_task(record: StudyRecord, location: Location) -> Any:
     return tasks.open(tasks.TaskReference.from_dict(record.task["reference"]))
 
 
-def _start(plan: _Plan, study: str | Path | None, files: str | Path | None) -> Study:
+def _start(plan: Setup, study: str | Path | None, files: str | Path | None) -> Study:
     """Check all that can be checked before anything is written, then run."""
     if MARK in os.environ:
         raise InvalidInputError(
@@ -319,7 +266,7 @@ def _start(plan: _Plan, study: str | Path | None, files: str | Path | None) -> S
     return Study(location, temporary=temporary)
 
 
-def _run(plan: _Plan, store: Store, record: StudyRecord, problem: Problem, location: Location) -> None:
+def _run(plan: Setup, store: Store, record: StudyRecord, problem: Problem, location: Location) -> None:
     """All runs of the study, one after the other, on the same workers."""
 
     def emit(event: events.Event) -> None:
@@ -354,7 +301,7 @@ def _run(plan: _Plan, store: Store, record: StudyRecord, problem: Problem, locat
         executor.close()
 
 
-def _runs(plan: _Plan, store: Store) -> Iterator[tuple[str, Any, int, int]]:
+def _runs(plan: Setup, store: Store) -> Iterator[tuple[str, Any, int, int]]:
     """(role, strategy, budget, seed), in order. Random search gets as many trials as the search really did."""
     from nasturtium.strategies import Random  # noqa: PLC0415
 
@@ -366,7 +313,7 @@ def _runs(plan: _Plan, store: Store) -> Iterator[tuple[str, Any, int, int]]:
         yield "reference", Listed(plan.references), len(plan.references), plan.options.seed
 
 
-def _executor(plan: _Plan, record: StudyRecord, observer: Observer) -> Executor:
+def _executor(plan: Setup, record: StudyRecord, observer: Observer) -> Executor:
     options = plan.options
     if not _needs_processes(options):
         return InProcess(plan.estimator, plan.task, observer, threads=options.threads, device=options.device)
@@ -382,7 +329,7 @@ def _needs_processes(options: Options) -> bool:
     return options.workers > 1 or options.time_limit is not None or options.memory_limit is not None
 
 
-def _shareable(plan: _Plan, record: StudyRecord) -> None:
+def _shareable(plan: Setup, record: StudyRecord) -> None:
     if record.task["reference"] is None:
         raise InvalidInputError(
             f"The task {plan.task.name!r} lives in this process only, so it cannot be given to worker processes (which "
@@ -392,7 +339,7 @@ def _shareable(plan: _Plan, record: StudyRecord) -> None:
         )
 
 
-def _problem(plan: _Plan, seed: int) -> Problem:
+def _problem(plan: Setup, seed: int) -> Problem:
     model = CostModel(tuple(plan.task.input_shape), **plan.task.context)
     keys: dict[Architecture, str] = {}
 
@@ -418,7 +365,7 @@ def _key(task: Any, memo: dict[Architecture, str]) -> Callable[[Architecture], s
     return key
 
 
-def _record(plan: _Plan) -> StudyRecord:
+def _record(plan: Setup) -> StudyRecord:
     options = plan.options
     free = ("trials", "workers", "time_limit", "memory_limit", "seconds", "retries", "failures")
     compared = {name: value for name, value in asdict(options).items() if name not in free} | {
@@ -433,7 +380,7 @@ def _record(plan: _Plan) -> StudyRecord:
     }
     reference = plan.task.reference
     return StudyRecord(
-        space=plan.space.to_dict(),
+        space=_stored_form(plan.space),
         space_fingerprint=plan.space.fingerprint,
         task={
             "name": plan.task.name,
@@ -448,12 +395,19 @@ def _record(plan: _Plan) -> StudyRecord:
     )
 
 
+def _stored_form(space: Space) -> dict[str, Any]:
+    try:
+        return dict(space.to_dict())
+    except InvalidInputError as error:  # a condition that is a lambda: the study runs, `resume` needs the space again
+        return {"unstored": str(error)}
+
+
 def _check_budget(store: Store, trials: int, location: Location) -> None:
     for run in store.runs():
         if run.role == "search" and trials < run.budget:
             raise StoreError(
-                f"The study {location.text!r} has a budget of {run.budget} trials, given {trials}. A budget can only be "
-                "raised, which extends the study; to look at what there is, use `Study.open` or `nasturtium front`."
+                f"The study {location.text!r} has a budget of {run.budget} trials, given {trials}. A budget can only "
+                "be raised, which extends the study; to look at what there is, use `Study.open` or `nasturtium front`."
             )
 
 
@@ -469,7 +423,7 @@ def _interruptible() -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, stop)
@@ -477,62 +431,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-# -- reading arguments -----------------------------------------------------------------------------------------------
-
-
-def _space(space: object) -> Space:
-    if isinstance(space, Space):
-        return space
-    if isinstance(space, Block):
-        return Space(space)
-    raise InvalidInputError(
-        f"`space` must be a Space or an open block, got {space!r}; a zoo's is `nas.zoo.space(name)`."
-    )
-
-
-def _task(task: Any) -> Any:
-    if isinstance(task, str):
-        from nasturtium import tasks  # noqa: PLC0415
-
-        return tasks.load(task)
-    if not hasattr(task, "split") or not hasattr(task, "fingerprint"):
-        raise InvalidInputError(f"`task` must be a task or the name of one, got {task!r}; see `nas.tasks.load`.")
-    return task
-
-
-def _strategy(strategy: Any) -> Any:
-    from nasturtium import strategies  # noqa: PLC0415
-
-    if strategy is None:
-        return strategies.RegularizedEvolution()
-    if isinstance(strategy, str):
-        if strategy not in strategies.STRATEGIES:
-            raise UnknownNameError("strategy", strategy, strategies.STRATEGIES)
-        return strategies.STRATEGIES[strategy]()
-    if not all(callable(getattr(strategy, name, None)) for name in ("setup", "ask", "recall", "tell")):
-        raise InvalidInputError(
-            f"`strategy` must have setup, ask, recall and tell (`nas.trial.Strategy`), got {strategy!r}."
-        )
-    return strategy
-
-
-def _estimator(estimator: Any) -> Any:
-    if estimator is None:
-        from nasturtium.estimators import Trained  # noqa: PLC0415
-
-        return Trained()
-    if not callable(getattr(estimator, "estimate", None)):
-        raise InvalidInputError(
-            f"`estimator` must have `estimate`, such as `nas.estimators.Trained(epochs=10)`, got {estimator!r}."
-        )
-    return estimator
-
-
-def _closed(name: str, block: object) -> Architecture:
-    if isinstance(block, Architecture):
-        return block
-    if isinstance(block, Block) and not block.is_open:
-        return Architecture.of(block)
-    raise InvalidInputError(f"The reference {name!r} must be a closed block or an architecture, got {block!r}.")

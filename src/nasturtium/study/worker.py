@@ -117,7 +117,7 @@ def _run(
             estimator, work, task, threads=setup["threads"], device=setup["device"],
             report=lambda values: say({"type": "report", "values": dict(values)}),
         )  # fmt: skip
-    except (Exception, SystemExit) as error:  # a trial's failure is a failed trial
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a trial's failure is a failed trial
         kind, text = classify(error)
         say({"type": "failed", "kind": kind, "error": text, "seconds": time.perf_counter() - started})
     else:

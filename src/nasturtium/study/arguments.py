@@ -1,0 +1,136 @@
+"""A search's arguments: read, checked, and gathered before anything is written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.space import Architecture, Block, Space
+from nasturtium.study.events import Listener
+from nasturtium.study.runner import Schedule
+from nasturtium.trial import Constraint, Objective
+from nasturtium.trial.types import Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Numbers of a search; those marked free may differ from one session of a study to the next."""
+
+    trials: int = 50
+    """Budget of proposals. May be raised later, which extends the study."""
+    seed: int = 0
+    concurrency: int = 4
+    schedule: Schedule = "deterministic"
+    threads: int = 1
+    """Of PyTorch, in each trial. Part of the settings, as results depend on it."""
+    device: str | None = None
+    """Where to train; None for the estimator's own choice."""
+    workers: int = 1
+    """Free."""
+    time_limit: float | None = None
+    """Free. Seconds of a trial."""
+    memory_limit: int | None = None
+    """Free. Bytes of resident memory of a trial's process."""
+    seconds: float | None = None
+    """Free. Wall time after which nothing new is proposed."""
+    retries: int = 2
+    """Free. How often a trial whose worker was killed from outside is tried again."""
+    failures: int = 5
+    """Free. The search stops when its first so many trials all failed; 0 never."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "concurrency", "threads", "workers"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"`{name}` must be an integer of 1 or more, got {value!r}.")
+        for name in ("seed", "retries", "failures"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InvalidInputError(f"`{name}` must be an integer of 0 or more, got {value!r}.")
+        for name in ("time_limit", "memory_limit", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+                raise InvalidInputError(f"`{name}` must be a number above 0, or None for no limit, got {value!r}.")
+        if self.schedule not in ("deterministic", "asynchronous"):
+            raise InvalidInputError(f"`schedule` must be 'deterministic' or 'asynchronous', got {self.schedule!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Everything that a search is run with, checked."""
+
+    space: Space
+    task: Any
+    strategy: Strategy
+    estimator: Any
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    options: Options
+    baseline: Literal["random"] | None
+    references: tuple[tuple[str, Architecture], ...]
+    listeners: tuple[Listener, ...]
+    trust: bool = True
+    """Whether stored blocks of other modules may be imported: what the caller passed in is imported already."""
+
+
+def read_space(space: object) -> Space:
+    """The space of an argument."""
+    if isinstance(space, Space):
+        return space
+    if isinstance(space, Block):
+        return Space(space)
+    raise InvalidInputError(
+        f"`space` must be a Space or an open block, got {space!r}; a zoo's is `nas.zoo.space(name)`."
+    )
+
+
+def read_task(task: Any) -> Any:
+    """The task of an argument, loaded if it is a name."""
+    if isinstance(task, str):
+        from nasturtium import tasks  # noqa: PLC0415
+
+        return tasks.load(task)
+    if not hasattr(task, "split") or not hasattr(task, "fingerprint"):
+        raise InvalidInputError(f"`task` must be a task or the name of one, got {task!r}; see `nas.tasks.load`.")
+    return task
+
+
+def read_strategy(strategy: Any) -> Any:
+    """The strategy of an argument; regularized evolution by default."""
+    from nasturtium import strategies  # noqa: PLC0415
+
+    if strategy is None:
+        return strategies.RegularizedEvolution()
+    if isinstance(strategy, str):
+        if strategy not in strategies.STRATEGIES:
+            raise UnknownNameError("strategy", strategy, strategies.STRATEGIES)
+        return strategies.STRATEGIES[strategy]()
+    if not all(callable(getattr(strategy, name, None)) for name in ("setup", "ask", "recall", "tell")):
+        raise InvalidInputError(
+            f"`strategy` must have setup, ask, recall and tell (`nas.trial.Strategy`), got {strategy!r}."
+        )
+    return strategy
+
+
+def read_estimator(estimator: Any) -> Any:
+    """The estimator of an argument."""
+    if estimator is None:
+        from nasturtium.estimators import Trained  # noqa: PLC0415
+
+        return Trained()
+    if not callable(getattr(estimator, "estimate", None)):
+        raise InvalidInputError(
+            f"`estimator` must have `estimate`, such as `nas.estimators.Trained(epochs=10)`, got {estimator!r}."
+        )
+    return estimator
+
+
+def read_closed(name: str, block: object) -> Architecture:
+    """The architecture of a reference."""
+    if isinstance(block, Architecture):
+        return block
+    if isinstance(block, Block) and not block.is_open:
+        return Architecture.of(block)
+    raise InvalidInputError(f"The reference {name!r} must be a closed block or an architecture, got {block!r}.")
