@@ -1,5 +1,6 @@
 """What may be chosen: choices, blocks, spaces and architectures."""
 
+from nasturtium.space.architecture import Architecture, diff
 from nasturtium.space.block import Block, Open, is_open
 from nasturtium.space.choice import (
     Choice,
@@ -14,16 +15,28 @@ from nasturtium.space.choice import (
     subset,
     walk,
 )
+from nasturtium.space.conditions import Condition, Interval
+from nasturtium.space.json import block_from_dict, block_to_dict
+from nasturtium.space.space import Space
+from nasturtium.space.structure import Decision
 
 __all__ = [
+    "Architecture",
     "Block",
     "Choice",
+    "Condition",
+    "Decision",
     "IntRange",
+    "Interval",
     "OneOf",
     "Open",
     "Prefix",
+    "Space",
     "Subset",
     "Walk",
+    "block_from_dict",
+    "block_to_dict",
+    "diff",
     "fresh_copy",
     "int_range",
     "is_open",

@@ -36,11 +36,14 @@ class Block:
     """
 
     _field_names: ClassVar[tuple[str, ...]] = ()
+    _known: ClassVar[dict[str, type[Block]]] = {}
+    """Every subclass by "module:name", for reading stored blocks."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(frozen=True, eq=False)(cls)
         cls._field_names = tuple(f.name for f in fields(cls))  # type: ignore[arg-type]
+        Block._known[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
     def __post_init__(self) -> None:
         for name in self._field_names:
@@ -74,6 +77,11 @@ class Block:
             cached = any(is_open(value) for value in self.values)
             self.__dict__["_is_open"] = cached
         return bool(cached)
+
+    @property
+    def foreign_modules(self) -> tuple[str, ...]:
+        """Python modules that `forward` imports because a field names them; from a file, they must be trusted."""
+        return ()
 
     def child_paths(self) -> dict[int, tuple[str, ...]]:
         """Places of the direct child blocks in the fields, by `id`: {id(child): ("layers.0", …)}."""

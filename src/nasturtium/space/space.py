@@ -1,0 +1,411 @@
+"""Spaces: an open block and the set of closed blocks that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from random import Random
+from typing import Literal, final
+
+from nasturtium.errors import (
+    InfeasibleError,
+    InvalidArchitectureError,
+    InvalidInputError,
+    InvalidSpaceError,
+    SizeUnknownError,
+    UnknownNameError,
+)
+from nasturtium.space.architecture import Architecture
+from nasturtium.space.block import Block, Open
+from nasturtium.space.choice import Choice
+from nasturtium.space.conditions import Condition, Conditions, Interval
+from nasturtium.space.counting import unrank
+from nasturtium.space.describe import space_fingerprint, space_from_dict, space_to_dict
+from nasturtium.space.plan import Plan
+from nasturtium.space.structure import Decision, Indices
+from nasturtium.space.vary import Only, cross, mutate, neighbours
+
+Sampler = Literal["uniform", "hierarchical"]
+
+
+@final
+class Space:
+    """An open block, and the set of closed blocks that it stands for.
+
+    Args:
+        block: A block with fields left open (a closed block is a space of one architecture).
+        quoted_size: The size that a paper states, where it is an approximation; kept beside the exact `size`.
+
+    Raises:
+        InvalidSpaceError: the block is not a block, or its choices contradict each other.
+
+    Example:
+        >>> import random
+        >>> import nasturtium as nas
+        >>> space = nas.Space(nas.Conv(nas.one_of(8, 16), kernel=nas.one_of(3, 5, 7)))
+        >>> space.size
+        6
+        >>> space.sample(random.Random(0)) in space
+        True
+    """
+
+    def __init__(self, block: Block | Open, *, quoted_size: int | None = None) -> None:
+        if not isinstance(block, (Block, Choice)):
+            raise InvalidSpaceError(f"A space is made of a block with open fields, got {block!r}.")
+        self.block = block
+        self.quoted_size = quoted_size
+        self._plan = Plan(block)
+        self._conditions = Conditions(self._plan, ())
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All decisions, in definition order."""
+        return tuple(self._plan.decisions)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions of `where`, in order."""
+        return self._conditions.conditions
+
+    # Size and enumeration
+
+    @cached_property
+    def size(self) -> int:
+        """Exact number of architectures: what `enumerate` yields.
+
+        Raises:
+            SizeUnknownError: conditions make an exact count infeasible; `estimate_size` gives an interval.
+        """
+        return self._conditions.size()
+
+    def estimate_size(self, rng: Random, samples: int = 1000, *, confidence: float = 0.95) -> Interval:
+        """Estimate the size by the share of architectures that meet the conditions.
+
+        Args:
+            rng: Generator.
+            samples: Architectures drawn uniformly from the space without conditions.
+            confidence: Of the two-sided interval, in (0, 1).
+
+        Returns:
+            The interval (Clopper-Pearson, exact for the binomial share); of width 0 where the size is known.
+        """
+        try:
+            return Interval(low=self.size, high=self.size, estimate=self.size, confidence=confidence, samples=0)
+        except SizeUnknownError:
+            return self._conditions.estimate(rng, samples, confidence)
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """All architectures, each once, in definition order (the first decision varies slowest)."""
+        for indices in self._conditions.enumerate():
+            yield self._make(indices)
+
+    def at(self, index: int) -> Architecture:
+        """The architecture that `enumerate` yields at `index`, without enumerating those before.
+
+        Raises:
+            InvalidInputError: the index is outside [0, size).
+            SizeUnknownError: the space has conditions and is too large to enumerate.
+        """
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < self.size:
+            raise InvalidInputError(f"`index` must be an integer in [0, {self.size}), got {index!r}.")
+        if not self.conditions:
+            return self._make(unrank(self._plan.structure, self._plan.counter, index))
+        return self._make(self._conditions.at(index))
+
+    # Drawing and varying
+
+    def sample(self, rng: Random, sampler: Sampler = "uniform") -> Architecture:
+        """Draw an architecture.
+
+        Args:
+            rng: Generator.
+            sampler: "uniform" over architectures (by counting), or "hierarchical": from the root down, each active
+                decision uniform.
+
+        Raises:
+            InfeasibleError: none met the conditions in a bounded number of tries.
+        """
+        if sampler == "uniform":
+            return self._make(self._conditions.uniform(rng))
+        if sampler == "hierarchical":
+            return self._make(self._conditions.hierarchical(rng))
+        raise UnknownNameError("sampler", str(sampler), ("uniform", "hierarchical"))
+
+    def mutate(self, architecture: Architecture, rng: Random, *, only: Only = None, near: bool = False) -> Architecture:
+        """Change exactly one active decision.
+
+        The decision is uniform among the active ones that have another value; the value is uniform among its others.
+        Values that the change deactivates are dropped; those that it activates are drawn, each active decision
+        uniform.
+
+        Args:
+            architecture: Of this space.
+            rng: Generator.
+            only: Which decisions may change: a pattern of names ("*.kernel", "layers.2.*"), a choice, a predicate on
+                `Decision`, or several of these.
+            near: Move to a nearest value only (a depth by one, one element of a subset).
+
+        Raises:
+            InvalidArchitectureError: the architecture is not of this space.
+            InfeasibleError: no single change stays in the space.
+        """
+        return self._make(mutate(self._conditions, self._indices(architecture), rng, only=only, near=near))
+
+    def cross(
+        self,
+        a: Architecture,
+        b: Architecture,
+        rng: Random,
+        how: Literal["uniform", "one_point", "stage"] = "uniform",
+    ) -> Architecture:
+        """Cross two architectures; the child is in the space.
+
+        Args:
+            a: A parent.
+            b: A parent.
+            rng: Generator.
+            how: "uniform" takes each decision from either parent with equal chance; "one_point" takes those before a
+                random one from `a` and the others from `b`; "stage" takes each outermost part of the network whole.
+
+        Returns:
+            A child whose every decision is that of a parent in which it is active. Where conditions refuse 100
+            children in a row, it is `a`.
+        """
+        return self._make(cross(self._conditions, self._indices(a), self._indices(b), rng, how))
+
+    def neighbours(
+        self, architecture: Architecture, *, only: Only = None, near: bool = False, completions: str = "first"
+    ) -> list[Architecture]:
+        """All architectures that differ in one decision, without duplicates, in definition order.
+
+        Args:
+            architecture: Of this space.
+            only: Which decisions may change; see `mutate`.
+            near: Nearest values only.
+            completions: How newly activated decisions are completed: "first" takes the first value of each (one
+                neighbour for each change); "all" gives every combination.
+        """
+        found = neighbours(self._conditions, self._indices(architecture), only=only, near=near, completions=completions)
+        return [self._make(indices) for indices in found]
+
+    def distance(self, a: Architecture, b: Architecture) -> int:
+        """Number of decisions that are active in both and differ; 0 only for equal architectures."""
+        pairs = zip(self._indices(a), self._indices(b), strict=True)
+        return sum(x != y for x, y in pairs if x >= 0 and y >= 0)
+
+    # Encoding
+
+    @cached_property
+    def width(self) -> int:
+        """Length of an encoding."""
+        return sum(d.choice.width for d in self._plan.decisions)
+
+    @cached_property
+    def encoding(self) -> tuple[tuple[str, int, int], ...]:
+        """Where each decision stands in an encoding: (name, start, stop)."""
+        places, start = [], 0
+        for decision in self._plan.decisions:
+            places.append((decision.name, start, start + decision.choice.width))
+            start += decision.choice.width
+        return tuple(places)
+
+    def encode(self, architecture: Architecture) -> list[float]:
+        """One-hot encoding: `width` numbers, 0 or 1; all 0 for inactive decisions (a subset: one 1 for each chosen)."""
+        vector: list[float] = []
+        for decision, index in zip(self._plan.decisions, self._indices(architecture), strict=True):
+            vector += [0.0] * decision.choice.width if index < 0 else decision.choice.encode(index)
+        return vector
+
+    def decode(self, vector: Iterable[float]) -> Architecture:
+        """The architecture of an encoding; of soft scores, the one of the highest at each active decision.
+
+        Raises:
+            InvalidArchitectureError: the length is wrong, an active decision has no score, or the result breaks a
+                condition.
+        """
+        numbers = [float(x) for x in vector]
+        if len(numbers) != self.width:
+            raise InvalidArchitectureError(f"An encoding of this space has {self.width} numbers, got {len(numbers)}.")
+        places = self.encoding
+
+        def draw(position: int, count: int) -> int:
+            name, start, stop = places[position]
+            scores = numbers[start:stop]
+            if not any(scores):
+                raise InvalidArchitectureError(f"The encoding has no value for {name!r}, which is active.")
+            return self._plan.decisions[position].choice.decode(scores)
+
+        indices = self._plan.settle([-1] * len(places), draw)
+        self._conditions.check(indices)
+        return self._make(indices)
+
+    # Architectures by their decisions
+
+    def architecture(self, decisions: Mapping[str | Choice, object], *, indices: bool = False) -> Architecture:
+        """The architecture with given decisions.
+
+        Args:
+            decisions: Values (or indices, see below) of exactly the active decisions, by name or by choice. For an
+                option that holds blocks, its label or the option itself.
+            indices: Whether the values given are indices of options.
+
+        Raises:
+            InvalidArchitectureError: a value is not among the options, or an active decision is missing, or an
+                inactive one is given.
+            UnknownNameError: there is no such decision.
+        """
+        wanted = [-1] * len(self._plan.decisions)
+        for name, value in decisions.items():
+            decision = self.decision(name)
+            wanted[decision.position] = _index(decision, value, indices)
+
+        def missing(position: int, count: int) -> int:
+            name = self._plan.decisions[position].name
+            raise InvalidArchitectureError(f"The decision {name!r} is active, but no value was given for it.")
+
+        settled = self._plan.settle(wanted, missing)
+        for position, index in enumerate(wanted):
+            if index >= 0 and settled[position] < 0:
+                name = self._plan.decisions[position].name
+                raise InvalidArchitectureError(f"A value was given for {name!r}, which the other values deactivate.")
+        self._conditions.check(settled)
+        return self._make(settled)
+
+    def decision(self, name: str | Choice) -> Decision:
+        """A decision by its name or its choice.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+            InvalidInputError: the choice does not stand in this space.
+        """
+        return self._conditions.decision(name)
+
+    def active(self, architecture: Architecture) -> tuple[Decision, ...]:
+        """The decisions that are active, in the order in which they are met."""
+        return tuple([self._plan.decisions[p] for p in self._plan.order(self._indices(architecture))])
+
+    def contains(self, architecture: object) -> bool:
+        """Whether an architecture is one of this space's: its decisions, its closed block and the conditions."""
+        if not isinstance(architecture, Architecture):
+            return False
+        try:
+            indices = self._indices(architecture)
+        except InvalidInputError:
+            return False
+        same = architecture._plan is self._plan or architecture.block == self._plan.closer.close(indices)
+        return same and self._conditions.holds(indices)
+
+    def __contains__(self, architecture: object) -> bool:
+        return self.contains(architecture)
+
+    def adopt(self, architecture: Architecture) -> Architecture:
+        """The same architecture as one of this space, for one that was read from JSON.
+
+        Raises:
+            InvalidArchitectureError: it is not of this space.
+        """
+        if not self.contains(architecture):
+            raise InvalidArchitectureError(f"{architecture!r} is not an architecture of this space.")
+        return architecture if architecture._plan is self._plan else self._make(self._indices(architecture))
+
+    # Conditions
+
+    def where(self, predicate: Callable[..., bool], reads: Iterable[str | Choice] | None = None) -> Space:
+        """The part of the space in which a condition holds.
+
+        Args:
+            predicate: Called with the values of `reads` in order (None for an inactive decision); without `reads`,
+                with the `Architecture`. It must be pure.
+            reads: Decisions by name or choice. Needed for an exact size of large spaces.
+
+        Returns:
+            A new space over the same block.
+
+        Raises:
+            UnknownNameError, InvalidInputError: a read decision is not in the space.
+        """
+        new = object.__new__(Space)
+        new.block, new.quoted_size, new._plan = self.block, None, self._plan
+        condition = self._conditions.condition(predicate, reads)
+        new._conditions = Conditions(self._plan, (*self.conditions, condition))
+        return new
+
+    # Identity
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the open block and the conditions; equal in every process."""
+        return space_fingerprint(self.block, self.conditions)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON. Conditions are stored by the import path of their predicates."""
+        return space_to_dict(self.block, self.conditions, self.quoted_size)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], *, trust: bool = False) -> Space:
+        """The space of a dictionary made by `to_dict`.
+
+        Args:
+            data: The dictionary.
+            trust: Whether to import block classes and predicates from other modules than Nasturtium's.
+        """
+        block, conditions, quoted_size = space_from_dict(data, trust=trust)
+        space = cls(block, quoted_size=quoted_size)
+        for predicate, reads in conditions:
+            space = space.where(predicate, reads)
+            space.quoted_size = quoted_size
+        return space
+
+    def __repr__(self) -> str:
+        try:
+            size = f"{self.size:,} architectures"
+        except SizeUnknownError:
+            size = "size unknown"
+        return f"<Space of {type(self.block).__name__}: {len(self.decisions)} decisions, {size}>"
+
+    def _make(self, indices: Indices) -> Architecture:
+        return Architecture(plan=self._plan, indices=indices)
+
+    def _indices(self, architecture: Architecture) -> Indices:
+        """Indices of an architecture, converted by name where it comes from elsewhere."""
+        if architecture._plan is self._plan:
+            return architecture._indices
+        return self._convert(architecture)
+
+    def _convert(self, architecture: Architecture) -> Indices:
+        if not isinstance(architecture, Architecture):
+            raise InvalidArchitectureError(f"Expected an `Architecture` of this space, got {architecture!r}.")
+        wanted = [-1] * len(self._plan.decisions)
+        for name, index in architecture.decisions.items():
+            decision = self._plan.structure.by_name.get(name)
+            if decision is None or not 0 <= index < decision.count:
+                raise InvalidArchitectureError(
+                    f"{architecture!r} is of another space: this one has no decision {name!r} with a value {index}."
+                )
+            wanted[decision.position] = index
+        try:
+            settled = self._plan.settle(wanted, _refuse)
+        except InfeasibleError:
+            settled = ()
+        if settled != tuple(wanted):
+            raise InvalidArchitectureError(
+                f"{architecture!r} is of another space: it decides other things than are active here."
+            )
+        return settled
+
+
+def _refuse(position: int, count: int) -> int:
+    raise InfeasibleError("undecided")
+
+
+def _index(decision: Decision, value: object, indices: bool) -> int:
+    if indices:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < decision.count:
+            return value
+        raise InvalidArchitectureError(f"Index of {decision.name!r} must be in [0, {decision.count}), got {value!r}.")
+    try:
+        return decision.choice.index_of(value)
+    except InvalidInputError as error:
+        if isinstance(value, str) and decision.labels.count(value) == 1:
+            return decision.labels.index(value)
+        raise InvalidArchitectureError(f"{decision.name!r}: {error}") from None
