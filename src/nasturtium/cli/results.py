@@ -1,0 +1,85 @@
+"""What a search found, as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import nasturtium as nas
+from nasturtium.cli.output import table
+from nasturtium.cli.progress import shown
+from nasturtium.trial import format_constraint
+
+COSTS = ("params", "macs", "peak_memory")
+
+
+def columns_of(study: nas.Study) -> list[str]:
+    """Metrics worth a column: objectives first, then constrained ones, then the usual costs."""
+    names = [o.metric for o in study.objectives] + [c.metric for c in study.constraints] + list(COSTS)
+    return list(dict.fromkeys(names))
+
+
+def front_table(study: nas.Study, members: Sequence[Any] | None = None) -> str:
+    """The Pareto front, or other members, as text."""
+    columns = columns_of(study)
+    rows = [
+        [str(m.number), *[shown(c, m.metrics.get(c)) for c in columns], m.trial.origin]
+        for m in (study.front if members is None else members)
+    ]
+    return table(["trial", *columns, "origin"], rows, right=range(len(columns) + 1))
+
+
+def result_of(study: nas.Study) -> dict[str, Any]:
+    """Front, best, comparison and facts as plain JSON."""
+    comparison = study.comparison()
+    return {
+        "front": study.to_table("front"),
+        "best": study.best.number if study.front else None,
+        "objectives": [f"{o.direction} {o.metric}" for o in study.objectives],
+        "constraints": [format_constraint(c) for c in study.constraints],
+        "comparison": None if comparison is None else comparison_of(comparison),
+        "references": study.to_table("reference"),
+        "trials": len(study.trials),
+        "failed": len(study.failures),
+        "facts": study.facts,
+    }
+
+
+def comparison_of(comparison: nas.study.Comparison) -> dict[str, Any]:
+    """A comparison with random search as plain JSON."""
+    difference = comparison.difference
+    return {
+        "metric": comparison.metric,
+        "search": comparison.search,
+        "random": comparison.random,
+        "search_trials": comparison.search_trials,
+        "random_trials": comparison.random_trials,
+        "difference": None if difference is None else difference.estimate,
+        "interval": None if difference is None else [difference.low, difference.high],
+        "significant": comparison.significant,
+        "hypervolume_search": comparison.hypervolume_search,
+        "hypervolume_random": comparison.hypervolume_random,
+        "text": comparison.text,
+    }
+
+
+def print_result(study: nas.Study) -> None:
+    """Print the front, the comparison, and what to do next."""
+    if study.front:
+        click.echo(f"Pareto front ({len(study.front)} of {len(study.trials)} trials; validation metrics)")
+        click.echo(front_table(study))
+    else:
+        click.echo(f"None of the {len(study.trials)} trials completed and met the constraints.")
+    if study.references:
+        click.echo("\nHand-designed networks, trained alike")
+        click.echo(front_table(study, study.members("reference")))
+    comparison = study.comparison()
+    if comparison is not None:
+        click.echo(f"\n{comparison.text}")
+    if study.failures:
+        click.echo(f"\n{len(study.failures)} trials failed; `nasturtium status {study.location.text}` shows why.")
+    if study.front:
+        where = study.location.text
+        click.echo(f"\nNext: nasturtium report {where}    nasturtium export {where} -o best/")
