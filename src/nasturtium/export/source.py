@@ -386,6 +386,7 @@ def _is_word(value: object) -> bool:
 
 
 def literal(value: object) -> str:
+    """A value as Python text, strings in double quotes."""
     if isinstance(value, str):
         return value if value == HALF_KERNEL else '"' + repr(value)[1:-1].replace('"', '\\"') + '"'
     return repr(value)

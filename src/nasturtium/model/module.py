@@ -85,6 +85,11 @@ class Module(Block):
         for name in self._field_names:
             object.__setattr__(self, name, fields[name])
 
+    @property
+    def foreign_modules(self) -> tuple[str, ...]:
+        """The Python module that defines the target."""
+        return (self.target.partition(":")[0],)
+
     def forward(self, *xs: Tensor) -> Tensor:
         """Add the module as one operation."""
         values = {name: xs[0].channels if value == INPUT_CHANNELS else value for name, value in self.arguments}
