@@ -1,5 +1,6 @@
 """What a network is made of: operations, symbolic tensors, graph, trace, cost, memory, canonical form."""
 
+from nasturtium.graph.canonical import canonical_hash, equivalent, weight_order
 from nasturtium.graph.cost import Cost, CostModel, cost
 from nasturtium.graph.graph import Graph, Node, Output
 from nasturtium.graph.operations import OPERATIONS, Operation, Shape
@@ -17,7 +18,10 @@ __all__ = [
     "Output",
     "Shape",
     "Tensor",
+    "canonical_hash",
     "cost",
+    "equivalent",
     "tensors",
     "trace",
+    "weight_order",
 ]

@@ -117,7 +117,7 @@ class _Elements:
         """The most bytes alive at once."""
         live = peak = 0
         for i in self.order:
-            operation, inputs, shape, _ = self.graph.nodes[i]
+            inputs = self.graph.nodes[i].inputs
             peak = max(peak, live + self._extra(i, inplace_depthwise=inplace_depthwise))
             live += self.size[i]
             dead = {j for j in inputs if self.last[j] == i}

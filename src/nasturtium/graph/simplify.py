@@ -227,9 +227,9 @@ class _Finish:
         for whole, terms in flat.items():
             parts: list[int] = []
             for part in by_size:
-                if totals[part] < totals[whole] and _contains(terms, flat[part]):
-                    if not any(_contains(flat[other], flat[part]) for other in parts):
-                        parts.append(part)
+                inside = totals[part] < totals[whole] and _contains(terms, flat[part])
+                if inside and not any(_contains(flat[other], flat[part]) for other in parts):
+                    parts.append(part)
             rest = Counter(terms)
             for part in parts:
                 rest.subtract(flat[part])

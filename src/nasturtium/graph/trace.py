@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from nasturtium.errors import NasturtiumError, ShapeError, TraceError
 from nasturtium.graph.graph import Graph, Node, Output
@@ -16,7 +16,18 @@ Inputs = tuple[int, ...] | list[int] | tuple[tuple[int, ...], ...] | Mapping[str
 class Traceable(Protocol):
     """What can be traced: a closed block (see `nasturtium.space.Block`), or whatever stands for one."""
 
-    def forward(self, *xs: object) -> object: ...
+    def forward(self, *xs: Any) -> Any:
+        """Compute on symbolic tensors."""
+        ...
+
+
+class Designed(Protocol):
+    """Whatever was decided to be one closed block: an `Architecture`."""
+
+    @property
+    def block(self) -> Traceable:
+        """The closed block."""
+        ...
 
 
 def child_name(parent: object, child: object, used: dict[int, int]) -> str | None:
@@ -63,7 +74,7 @@ class Scope:
         self.calls: dict[int, int] = {}
 
     def path(self, name: str) -> str:
-        """A path that is free in this scope: `name`, `name_1`, `name_2` …"""
+        """A path that is free in this scope: `name`, `name_1`, `name_2` and so on."""
         count = self.names.get(name, 0)
         self.names[name] = count + 1
         return f"{self.prefix}{name}_{count}" if count else self.prefix + name
@@ -107,7 +118,7 @@ class FlatTracer:
             return block.forward(*arguments)  # type: ignore[attr-defined]
 
 
-def trace(block: Traceable, inputs: Inputs, **context: object) -> Graph:
+def trace(block: Traceable | Designed, inputs: Inputs, **context: object) -> Graph:
     """Lower a closed block, or an architecture, to the graph of its primitive operations.
 
     Args:
@@ -123,7 +134,7 @@ def trace(block: Traceable, inputs: Inputs, **context: object) -> Graph:
         TraceError: the block has open choices, or returns something else than tensors.
         ShapeError: the inputs do not fit an operation; the message names it.
     """
-    block = getattr(block, "block", block)
+    block = closed(block)
     if getattr(block, "is_open", False):
         raise TraceError(
             f"A graph is made of a closed block, but this {type(block).__name__} has open choices: "
@@ -151,6 +162,12 @@ def trace(block: Traceable, inputs: Inputs, **context: object) -> Graph:
     )
 
 
+def closed(block: Traceable | Designed) -> Traceable:
+    """The block itself, or that of an architecture."""
+    inner: Traceable = getattr(block, "block", block)
+    return inner
+
+
 def named_shapes(inputs: Inputs) -> dict[str, Shape]:
     """Input shapes by name, from any of the forms that `trace` takes.
 
@@ -160,9 +177,9 @@ def named_shapes(inputs: Inputs) -> dict[str, Shape]:
     if isinstance(inputs, Mapping):
         shapes = {name: tuple(shape) for name, shape in inputs.items()}
     elif inputs and isinstance(inputs[0], (tuple, list)):
-        shapes = {f"input.{i}": tuple(shape) for i, shape in enumerate(inputs)}  # type: ignore[arg-type]
+        shapes = {f"input.{i}": tuple(cast("Shape", shape)) for i, shape in enumerate(inputs)}
     else:
-        shapes = {"input": tuple(inputs)}
+        shapes = {"input": cast("Shape", tuple(inputs))}
     for name, shape in shapes.items():
         if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
             raise TraceError(f"Input {name!r} must have a shape of positive integers without the batch, got {shape!r}.")
