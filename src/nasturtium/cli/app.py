@@ -102,7 +102,9 @@ def _failed(error: Exception, *, debug: bool, code: int) -> int:
         traceback.print_exception(error)
     elif code == 1:
         text = str(error) or "no message"
-        click.echo(f"Internal error ({type(error).__name__}): {text}\nRun again with --debug for the traceback.", err=True)
+        click.echo(
+            f"Internal error ({type(error).__name__}): {text}\nRun again with --debug for the traceback.", err=True
+        )
     else:
         click.echo(f"Error: {error}", err=True)
     return code

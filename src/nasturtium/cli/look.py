@@ -44,7 +44,9 @@ def status(study_path: str, style: str, *, trust: bool) -> None:
         head[title] = f"{run['finished']} of {run['budget']} trials, {run['status']}{reason}"
     if study.front:
         first = study.objectives[0]
-        head["best"] = f"trial {study.best.number}, {first.metric} {shown(first.metric, study.best.metrics[first.metric])}"
+        head["best"] = (
+            f"trial {study.best.number}, {first.metric} {shown(first.metric, study.best.metrics[first.metric])}"
+        )
     click.echo(pairs(head))
     if study.failures:
         rows = [[str(t.number), t.error_kind or "", _last_line(t.error)] for t in study.failures]

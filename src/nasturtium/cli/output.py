@@ -10,7 +10,11 @@ from typing import Any
 import click
 
 format_option = click.option(
-    "--format", "style", type=click.Choice(["text", "json"]), default="text", help="Text for people or JSON for machines."
+    "--format",
+    "style",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Text for people or JSON for machines.",
 )
 
 
@@ -24,7 +28,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        parts = [str(c).rjust(w) if i in right else str(c).ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        parts = [
+            str(c).rjust(w) if i in right else str(c).ljust(w)
+            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        ]
         return "  ".join(parts).rstrip()
 
     return "\n".join([line(columns), "  ".join("─" * w for w in widths), *(line(row) for row in rows)])

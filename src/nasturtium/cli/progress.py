@@ -114,7 +114,9 @@ class Progress:
         elif not self.live and not self.quiet:
             values = "  ".join(f"{o.metric} {shown(o.metric, trial.metrics.get(o.metric))}" for o in self.objectives)
             broken = "" if violation(trial.metrics, self.constraints) == 0 else "  (breaks a constraint)"
-            self._say(f"[{self._done}/{self.budget}] trial {trial.number}: {values}{broken}  {self._best()}  {self._left()}")
+            self._say(
+                f"[{self._done}/{self.budget}] trial {trial.number}: {values}{broken}  {self._best()}  {self._left()}"
+            )
 
     @property
     def _done(self) -> int:
@@ -167,7 +169,9 @@ class Progress:
         for objective in self.objectives:
             table.add_column(objective.metric, justify="right")
         for trial in order[:FRONT_ROWS]:
-            table.add_row(f"trial {trial.number}", *[shown(o.metric, trial.metrics.get(o.metric)) for o in self.objectives])
+            table.add_row(
+                f"trial {trial.number}", *[shown(o.metric, trial.metrics.get(o.metric)) for o in self.objectives]
+            )
         if len(order) > FRONT_ROWS:
             table.add_row(f"and {len(order) - FRONT_ROWS} more", *[""] * len(self.objectives))
         return table

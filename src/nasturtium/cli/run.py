@@ -25,7 +25,9 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--workers", type=int, default=None, help="Processes that train at the same time.  [default: 1]"),
         click.option("--time-limit", help="Of one trial, like 10min or 600s; a longer one fails."),
-        click.option("--memory-limit", help="Of one trial's process with its libraries, like 4GiB; a larger one fails."),
+        click.option(
+            "--memory-limit", help="Of one trial's process with its libraries, like 4GiB; a larger one fails."
+        ),
         click.option("--stop-after", help="Wall time, like 2h, after which nothing new is started."),
         click.option("--quiet", is_flag=True, help="No progress."),
     ):
@@ -34,26 +36,36 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(
-    epilog='Example: nasturtium search digits --space mobile --trials 40 --epochs 15 --maximize accuracy --minimize macs '
+    epilog="Example: nasturtium search digits --space mobile --trials 40 --epochs 15 --maximize accuracy --minimize macs "
     '--constraint "params <= 60k" --constraint "peak_memory <= 64KiB" --workers 2 --baseline random --study runs/digits.db'
 )
 @click.argument("data")
 @data_options
 @click.option("--space", "space_name", default="mobile", show_default=True, help="A space's name, or module:function.")
-@click.option("--strategy", default="evolution", show_default=True, help="evolution, random, local, grid, or module:function.")
+@click.option(
+    "--strategy", default="evolution", show_default=True, help="evolution, random, local, grid, or module:function."
+)
 @click.option("--trials", type=int, default=40, show_default=True, help="Architectures to train.")
 @click.option("--epochs", type=int, default=15, show_default=True, help="Epochs of each training.")
 @click.option("--maximize", multiple=True, help="Metric to make large; repeatable.  [default: accuracy]")
 @click.option("--minimize", multiple=True, help="Metric to make small; repeatable.")
 @click.option("--constraint", "constraints", multiple=True, help='A hard limit, like "params <= 60k"; repeatable.')
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the strategy and of every training.")
-@click.option("--concurrency", type=int, default=4, show_default=True, help="Trials under way that do not know of each other.")
-@click.option("--schedule", type=click.Choice(["deterministic", "asynchronous"]), default="deterministic", show_default=True)
+@click.option(
+    "--concurrency", type=int, default=4, show_default=True, help="Trials under way that do not know of each other."
+)
+@click.option(
+    "--schedule", type=click.Choice(["deterministic", "asynchronous"]), default="deterministic", show_default=True
+)
 @click.option("--threads", type=int, default=1, show_default=True, help="PyTorch's threads in each trial.")
 @click.option("--device", default=None, help="cpu, cuda, cuda:1 …  [default: a GPU where there is one]")
-@click.option("--baseline", type=click.Choice(["random"]), help="Also run random search at the same budget, to compare.")
+@click.option(
+    "--baseline", type=click.Choice(["random"]), help="Also run random search at the same budget, to compare."
+)
 @click.option("--references", is_flag=True, help="Also train hand-designed networks, to compare.")
-@click.option("--study", "study_path", required=False, help="File of the study (or a database URL); run again to go on.")
+@click.option(
+    "--study", "study_path", required=False, help="File of the study (or a database URL); run again to go on."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @limit_options
 @format_option

@@ -75,15 +75,17 @@ def _print_space(name: str, facts: dict[str, Any], rows: dict[str, list[float]])
         head["paper's figure"] = f"{facts['quoted_size']:.3g}"
     head["input"] = "x".join(map(str, facts["input"])) + f", {facts['classes']} classes"
     if facts["share_feasible"] is not None:
-        head["feasible"] = f"{facts['share_feasible']:.1%} of {facts['samples']} samples ({', '.join(facts['constraints'])})"
+        head["feasible"] = (
+            f"{facts['share_feasible']:.1%} of {facts['samples']} samples ({', '.join(facts['constraints'])})"
+        )
     click.echo(pairs(head))
-    body = [
-        [m, *[shown(m, s) for s in facts["costs"][m].values()], _spark(values)] for m, values in rows.items()
-    ]
+    body = [[m, *[shown(m, s) for s in facts["costs"][m].values()], _spark(values)] for m, values in rows.items()]
     click.echo(f"\nCosts of {facts['samples']} uniform samples (seed {facts['seed']})")
     click.echo(table(["", "min", "10 %", "median", "90 %", "max", "distribution"], body, right=range(1, 6)))
     click.echo(f"\n{len(facts['decisions'])} choices")
-    choices = [[d["name"], str(len(d["options"])), " ".join(_short(o) for o in d["options"][:12])] for d in facts["decisions"]]
+    choices = [
+        [d["name"], str(len(d["options"])), " ".join(_short(o) for o in d["options"][:12])] for d in facts["decisions"]
+    ]
     click.echo(table(["choice", "options", ""], choices, right=[1]))
 
 
@@ -124,7 +126,9 @@ def cost(network: str, shape: str, classes: int | None, style: str, *, layers: b
     }  # fmt: skip
     rows = graph.layers() if layers else []
     if style == "json":
-        emit_json({"network": network, "input": shape, **facts, **({"layers": [r._asdict() for r in rows]} if layers else {})})
+        emit_json(
+            {"network": network, "input": shape, **facts, **({"layers": [r._asdict() for r in rows]} if layers else {})}
+        )
         return
     name = Path(network).name
     click.echo(
@@ -142,6 +146,7 @@ def cost(network: str, shape: str, classes: int | None, style: str, *, layers: b
     if layers:
         click.echo()
         body = [
-            [r.path, r.kind, "x".join(map(str, r.shape)), f"{r.params:,}", f"{r.macs:,}", f"{r.activations:,}"] for r in rows
+            [r.path, r.kind, "x".join(map(str, r.shape)), f"{r.params:,}", f"{r.macs:,}", f"{r.activations:,}"]
+            for r in rows
         ]
         click.echo(table(["layer", "kind", "output", "params", "MACs", "activations"], body, right=[3, 4, 5]))

@@ -18,7 +18,9 @@ from nasturtium.space import Architecture
 
 @click.command(epilog="Example: nasturtium report runs/digits.db -o report.html")
 @study_argument
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: STUDY.html]")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: STUDY.html]"
+)
 @trust_option
 @format_option
 def report(study_path: str, output: Path | None, style: str, *, trust: bool) -> None:
@@ -42,7 +44,15 @@ def report(study_path: str, output: Path | None, style: str, *, trust: bool) -> 
 @trust_option
 @format_option
 def export(
-    study_path: str, output: Path, trial: int | None, role: str, data_root: str | None, style: str, *, overwrite: bool, trust: bool
+    study_path: str,
+    output: Path,
+    trial: int | None,
+    role: str,
+    data_root: str | None,
+    style: str,
+    *,
+    overwrite: bool,
+    trust: bool,
 ) -> None:
     """Write a trained network that works without nasturtium: model.py, weights, ONNX, model card.
 
@@ -79,7 +89,9 @@ def export(
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
 @click.option("--threads", type=int, default=1, show_default=True, help="PyTorch's threads.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda … or auto.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for weights and history; run again to go on.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for weights and history; run again to go on."
+)
 @click.option("--test", "with_test", is_flag=True, help="Measure on the test images at the end.")
 @click.option("--trust", is_flag=True, help="Import the classes that a file of your own names.")
 @format_option

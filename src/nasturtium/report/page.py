@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 
 import plotly.graph_objects as go
 import plotly.io
@@ -14,45 +15,7 @@ from nasturtium.report import figures
 from nasturtium.report.data import Point, ReportData
 from nasturtium.report.text import quantity
 
-STYLE = """
-:root { --ink:#1f2a37; --muted:#6b7280; --line:#e8ebef; --accent:#e4572e; --green:#2e7d6b; --paper:#ffffff; --back:#f6f7f9; }
-* { box-sizing:border-box }
-body { margin:0; background:var(--back); color:var(--ink); line-height:1.55;
-  font:15px/1.55 Inter,system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',sans-serif }
-main { max-width:1120px; margin:0 auto; padding:36px 24px 80px }
-header { display:flex; align-items:center; gap:16px; margin-bottom:8px }
-header svg { width:44px; height:44px; flex:none }
-h1 { font-size:26px; letter-spacing:-.02em; margin:0; font-weight:650 }
-h2 { font-size:18px; letter-spacing:-.01em; margin:0 0 4px; font-weight:620 }
-p.note, .note { color:var(--muted); margin:2px 0 12px; font-size:13.5px }
-.lead { font-size:17px; max-width:860px; margin:10px 0 6px }
-.verdict { border-left:3px solid var(--accent); padding:2px 0 2px 14px; margin:14px 0 22px; max-width:860px }
-.tiles { display:grid; grid-template-columns:repeat(auto-fit,minmax(150px,1fr)); gap:12px; margin:18px 0 24px }
-.tile { background:var(--paper); border:1px solid var(--line); border-radius:12px; padding:13px 16px }
-.tile b { display:block; font-size:20px; font-weight:640; letter-spacing:-.01em }
-.tile span { color:var(--muted); font-size:12.5px }
-section { background:var(--paper); border:1px solid var(--line); border-radius:14px; padding:22px 24px; margin:0 0 18px }
-.two { display:grid; grid-template-columns:1fr 1fr; gap:18px } .two section { margin:0 0 18px; min-width:0 }
-@media (max-width:860px) { .two { grid-template-columns:1fr } }
-table { border-collapse:collapse; width:100%; font-size:14px; font-variant-numeric:tabular-nums }
-th { text-align:left; color:var(--muted); font-weight:560; font-size:12.5px }
-th, td { padding:7px 12px 7px 0; border-bottom:1px solid var(--line); vertical-align:top }
-td.n, th.n { text-align:right }
-details { border:1px solid var(--line); border-radius:10px; margin:10px 0; overflow:hidden }
-summary { cursor:pointer; padding:11px 16px; display:grid; grid-template-columns:16px 100px minmax(110px,1fr) repeat(3,minmax(130px,1fr));
-  gap:4px 14px; align-items:baseline; list-style:none }
-summary::before { content:'▸'; color:var(--muted) } details[open] summary::before { content:'▾' }
-summary span { color:var(--muted); font-size:13.5px }
-.drawing { overflow-x:auto; padding:6px 16px 16px; border-top:1px solid var(--line) } .drawing svg { max-width:100%; height:auto }
-.decision { display:grid; grid-template-columns:minmax(150px,250px) 1fr 1fr; gap:4px 18px; align-items:center; padding:5px 0;
-  border-bottom:1px solid var(--line); font-size:13px }
-.decision code { font-size:12.5px; overflow-wrap:anywhere }
-.bar { display:flex; height:20px; border-radius:5px; overflow:hidden; background:var(--line) }
-.bar span { color:#fff; font-size:11px; line-height:20px; text-align:center; overflow:hidden; white-space:nowrap }
-.head { color:var(--muted); font-size:12.5px; border-bottom:1px solid var(--line) }
-code { font-family:ui-monospace,'SF Mono',Menlo,Consolas,monospace; font-size:13px }
-footer { color:var(--muted); font-size:13px; margin-top:26px }
-"""
+STYLE = files("nasturtium.report").joinpath("style.css").read_text()
 
 LOGO = (
     '<svg viewBox="0 0 48 48" role="img" aria-label="Nasturtium"><g fill="#e4572e">'
@@ -69,8 +32,8 @@ def page(data: ReportData) -> str:
     tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(c)}</span></div>' for c, v in data.tiles)
     volume = figures.hypervolume(data)
     right = (
-        f"<section><h2>Progress of the whole front</h2>{_note('Hypervolume: how much of the objective space the front dominates.')}"
-        f"{_figure(volume)}</section>"
+        "<section><h2>Progress of the whole front</h2>"
+        f"{_note('Hypervolume: how much of the objective space the front dominates.')}{_figure(volume)}</section>"
         if volume is not None
         else ""
     )
@@ -124,7 +87,8 @@ def _front(data: ReportData) -> str:
         value = escape(quantity(data.quality.metric, point.metrics[data.quality.metric]))
         drawing = point.drawing or "<p class='note'>No drawing.</p>"
         rows.append(
-            f"<details{' open' if i == 0 else ''}><summary><b>{value}</b><span>{escape(point.label)}</span>{costs}</summary>"
+            f"<details{' open' if i == 0 else ''}><summary><b>{value}</b><span>{escape(point.label)}</span>{costs}"
+            "</summary>"
             f'<div class="drawing">{drawing}</div></details>'
         )
     return "".join(rows) or _note("No network met the constraints.")
@@ -138,8 +102,8 @@ def _choices_section(data: ReportData) -> str:
     searched.sort(key=lambda p: sign * p.metrics[data.quality.metric])
     good = searched[: max(4, len(searched) // 4)]
     note = (
-        f"Share of each option among the best {len(good)} of {len(searched)} feasible networks (random search included), "
-        "and among all of them. Strategies sample some options more often: compare the two columns, not one alone. "
+        f"Share of each option among the best {len(good)} of {len(searched)} feasible networks (random search "
+        "included), and among all of them. Strategies sample some options more often: compare the two columns, not one alone. "
         "Decisions that differ most come first."
     )
     rows = sorted(_decisions(searched), key=lambda name: -_shift(name, good, searched))[:24]
@@ -199,6 +163,6 @@ def _failures(data: ReportData) -> str:
         for number, kind, line in data.failures
     )
     return (
-        f"<section><h2>Failed trials</h2><table><tr><th class='n'>trial</th><th>kind</th><th>error</th></tr>{rows}</table>"
-        "</section>"
+        "<section><h2>Failed trials</h2><table><tr><th class='n'>trial</th><th>kind</th><th>error</th></tr>"
+        f"{rows}</table></section>"
     )
