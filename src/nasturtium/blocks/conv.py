@@ -32,6 +32,7 @@ class Sequential(Block):
         return f"Sequential({', '.join(map(repr, self.layers))})"
 
     def forward(self, *xs: Any) -> Any:
+        """Run the layers in order."""
         value: Any = xs[0] if len(xs) == 1 else xs
         for layer in self.layers:
             value = layer(*value) if isinstance(value, tuple) else layer(value)
@@ -42,6 +43,7 @@ class Identity(Block):
     """Return the input: no operation."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the input."""
         return x
 
 
@@ -73,6 +75,7 @@ class Conv(Block):
     padding: str = "same"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve, normalise, activate."""
         return conv_norm_act(
             x,
             x.channels if self.width is None else self.width,
@@ -105,6 +108,7 @@ class MaxPool(Block):
     ceil_mode: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """Take the maximum over windows."""
         return ops.max_pool(x, self.kernel, stride=self.stride, padding=self.padding, ceil_mode=self.ceil_mode)
 
 
@@ -124,6 +128,7 @@ class AvgPool(Block):
     ceil_mode: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """Take the mean over windows."""
         return ops.avg_pool(x, self.kernel, stride=self.stride, padding=self.padding, ceil_mode=self.ceil_mode)
 
 
@@ -143,6 +148,7 @@ class Linear(Block):
     dropout: float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
+        """Flatten, multiply, activate."""
         x = ops.linear(ops.flatten(x), self.features, bias=self.bias)
         return ops.dropout(ops.activation(x, self.act), self.dropout)
 
@@ -167,6 +173,7 @@ class Classifier(Block):
     pool: str = "avg"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the classes' logits, `(classes,)`."""
         if len(x.shape) == 3:
             x = ops.flatten(ops.global_pool(x, self.pool))
         if self.features is not None:

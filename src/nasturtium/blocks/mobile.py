@@ -11,7 +11,7 @@ from nasturtium.space.block import Block
 class MBConv(Block):
     """Inverted residual: 1x1 expansion, depthwise convolution, optional squeeze-and-excitation, 1x1 projection.
 
-    The expansion is left out where the hidden width equals the input's. The residual is added where stride is 1 and
+    The expansion is left out where the hidden width equals the input's, unless `always_expand`. The residual is added where stride is 1 and
     the width does not change. Parts: "expand", "depthwise", "se", "project", "drop_path", "add".
 
     Args:
@@ -28,6 +28,7 @@ class MBConv(Block):
         se_act: Activation inside it.
         se_gate: "sigmoid" or "hardsigmoid".
         residual: Whether to add the input where shapes admit.
+        always_expand: Whether to keep the expansion where it does not widen (FBNet).
         drop_path: Rate of stochastic depth on the branch, in [0, 1).
         eps: Of the norms.
         momentum: Of the norms, weight of the new batch.
@@ -51,17 +52,19 @@ class MBConv(Block):
     se_act: str = "relu"
     se_gate: str = "sigmoid"
     residual: bool = True
+    always_expand: bool = False
     drop_path: float = 0.0
     eps: float = 1e-5
     momentum: float = 0.1
     padding: str = "same"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Expand, filter, squeeze, project, and add the input."""
         norm = {"eps": self.eps, "momentum": self.momentum}
         width = x.channels if self.width is None else self.width
         hidden = make_divisible(x.channels * self.expand, self.divisor) if self.mid is None else self.mid
         y = x
-        if hidden != x.channels:
+        if hidden != x.channels or self.always_expand:
             y = conv_norm_act(y, hidden, act=self.act, name="expand", **norm)
         y = depthwise(y, self.kernel, stride=self.stride, act=self.act, padding=self.padding, **norm)
         if self.se is not None:
@@ -114,6 +117,7 @@ class DepthwiseSeparable(Block):
     padding: str = "same"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Filter, squeeze, project, and add the input."""
         norm = {"eps": self.eps, "momentum": self.momentum}
         y = depthwise(x, self.kernel, stride=self.stride, act=self.act, padding=self.padding, **norm)
         if self.se is not None:

@@ -21,6 +21,7 @@ class Repeat(Block):
     blocks: Any = ()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the copies in order."""
         for block in self.blocks:
             x = block(x)
         return x

@@ -1,0 +1,300 @@
+"""Once-for-All: the MobileNetV3, ProxylessNAS and ResNet-50D spaces, and the networks specialised from them.
+
+Level: network. Task: image classification. Depth, kernel and expansion of every stage and block are open; one supernet
+holds the weights of all. The input's resolution, a further choice of the paper, is the task's here.
+
+Reference:
+    Cai et al. (2020), "Once-for-All: Train One Network and Specialize it for Efficient Deployment", arXiv 1908.09791,
+    section 3.1, and the authors' code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasturtium.blocks import (
+    Bottleneck,
+    Classifier,
+    Conv,
+    MaxPool,
+    MBConv,
+    Repeat,
+    Sequential,
+    conv_norm_act,
+    make_divisible,
+    repeat,
+)
+from nasturtium.errors import InvalidInputError
+from nasturtium.graph import tensor as ops
+from nasturtium.graph.operations import Opaque
+from nasturtium.graph.tensor import Tensor
+from nasturtium.space import Block, Space, one_of
+
+KERNELS = (3, 5, 7)
+EXPANSIONS = (3, 4, 6)
+DEPTHS = (2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What distinguishes the two mobile families. All widths are those at multiplier 1."""
+
+    stem: int
+    first: int
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
+    acts: tuple[str, ...]
+    squeeze: tuple[bool, ...]
+    final_expand: int | None
+    features: int
+    eps: float
+
+
+MOBILENETV3 = Family(
+    stem=16,
+    first=16,
+    widths=(24, 40, 80, 112, 160),
+    strides=(2, 2, 2, 1, 2),
+    acts=("relu", "relu", "hardswish", "hardswish", "hardswish"),
+    squeeze=(False, True, False, True, True),
+    final_expand=960,
+    features=1280,
+    eps=1e-5,
+)
+PROXYLESS = Family(
+    stem=32,
+    first=16,
+    widths=(24, 40, 80, 96, 192, 320),
+    strides=(2, 2, 2, 1, 2, 1),
+    acts=("relu6",) * 6,
+    squeeze=(False,) * 6,
+    final_expand=None,
+    features=1280,
+    eps=1e-3,
+)
+
+
+def _block(family: Family, stage: int, width: int, stride: int, kernel: Any, expand: Any) -> MBConv:
+    return MBConv(
+        width,
+        kernel,
+        stride,
+        expand,
+        se=0.25 if family.squeeze[stage] else None,
+        act=family.acts[stage],
+        divisor=8,
+        se_divisor=8,
+        se_gate="hardsigmoid",
+        eps=family.eps,
+    )
+
+
+def _network(
+    family: Family, stem: int, first: MBConv, stages: Sequence[Block], head: tuple[int | None, int], classes: int | None
+) -> Sequential:
+    final_expand, features = head
+    act = "relu6" if final_expand is None else "hardswish"
+    begin = (Conv(stem, stride=2, act=act, eps=family.eps), first, *stages)
+    if final_expand is None:
+        return Sequential(*begin, Conv(features, 1, act=act, eps=family.eps), Classifier(classes, 0.1))
+    classifier = Classifier(classes, 0.1, features=features, act=act, features_bias=False)
+    return Sequential(*begin, Conv(final_expand, 1, act=act, eps=family.eps), classifier)
+
+
+def _from_options(
+    family: Family, width: float, kernel: Any, expand: Any, depth: Any, classes: int | None
+) -> Sequential:
+    """The network of a family with kernel, expansion and depth made by functions, so that each place is its own."""
+    stages: list[Block] = []
+    for i, (channels, stride) in enumerate(zip(family.widths, family.strides, strict=True)):
+        block = _block(family, i, make_divisible(channels * width), 1, kernel(), expand())
+        times = 1 if i == 5 else depth()
+        stages.append(repeat(block, times, stride=stride))
+    act = "relu6" if family.final_expand is None else "relu"
+    first = MBConv(make_divisible(family.first * width), expand=1, act=act, eps=family.eps)
+    expanded = None if family.final_expand is None else make_divisible(family.final_expand * width)
+    features = make_divisible(family.features * width) if width > 1 else family.features
+    return _network(family, make_divisible(family.stem * width), first, stages, (expanded, features), classes)
+
+
+def mobilenetv3_space(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.0) -> Space:
+    """The MobileNetV3 space.
+
+    Args:
+        input_shape: `(channels, height, width)`; the network halves it five times, whatever it is.
+        width: Multiplier of all widths; 1.0 and 1.2 are published.
+
+    Returns:
+        (9^2 + 9^3 + 9^4)^5 = 21,758,655,492,572,485,851 architectures; the paper says about 2e19.
+    """
+    del input_shape
+    return Space(_open(MOBILENETV3, width), quoted_size=2 * 10**19)
+
+
+def proxyless_space(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.3) -> Space:
+    """The ProxylessNAS space, whose sixth stage is one block.
+
+    Args:
+        input_shape: `(channels, height, width)`; the network halves it five times, whatever it is.
+        width: Multiplier of all widths; 1.3 is published.
+
+    Returns:
+        (9^2 + 9^3 + 9^4)^5 * 9 = 195,827,899,433,152,372,659 architectures.
+    """
+    del input_shape
+    return Space(_open(PROXYLESS, width))
+
+
+def _open(family: Family, width: float) -> Sequential:
+    return _from_options(
+        family, width, lambda: one_of(*KERNELS), lambda: one_of(*EXPANSIONS), lambda: one_of(*DEPTHS), None
+    )
+
+
+def uniform(
+    family: Family, width: float, *, kernel: int, expand: int, depth: int, classes: int | None = None
+) -> Sequential:
+    """The network with one kernel, expansion and depth everywhere."""
+    return _from_options(family, width, lambda: kernel, lambda: expand, lambda: depth, classes)
+
+
+class KernelTransform(Block):
+    """The weights by which a supernet makes its smaller kernels out of the largest; hands on its input.
+
+    A 25x25 matrix for 7 to 5 and a 9x9 one for 5 to 3, shared by the channels of a layer. It stands for parameters
+    only: such a network can be costed, not built.
+
+    Reference:
+        Cai et al. (2020), arXiv 1908.09791, section 3.3, "Elastic Kernel Size".
+    """
+
+    kernels: tuple[int, ...] = KERNELS
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Count the matrices."""
+        count = sum(kernel**4 for kernel in self.kernels[:-1])
+        operation = Opaque(
+            target="nasturtium.supernets.once_for_all:KernelTransform",
+            arguments=json.dumps({"kernels": self.kernels}),
+            output=x.shape,
+            parameters=count,
+        )
+        return x.tracer.apply(operation, (x,), "kernel_transform")
+
+
+def supernet(family: Family, width: float, *, classes: int | None = None) -> Sequential:
+    """The weights of the authors' supernet: the largest network and a `KernelTransform` for each searched block."""
+    largest = uniform(family, width, kernel=max(KERNELS), expand=max(EXPANSIONS), depth=max(DEPTHS), classes=classes)
+    transform = KernelTransform()
+    layers = [
+        Repeat(tuple(part for block in layer.blocks for part in (block, transform)))
+        if isinstance(layer, Repeat)
+        else layer
+        for layer in largest.layers
+    ]
+    return Sequential(*layers)
+
+
+def specialised(config: Mapping[str, Any], *, classes: int | None = None) -> Sequential:
+    """A network of the authors' `net.config`, in the form of the reference values.
+
+    Args:
+        config: Keys "stem", "first_block", "stages" (each "width", "stride", "d", "ks", "e"), "final_expand",
+            "feature_mix".
+        classes: Number of classes; None takes it from the task.
+
+    Raises:
+        InvalidInputError: the stages are not those of a family.
+    """
+    family = PROXYLESS if config["final_expand"] is None else MOBILENETV3
+    if len(config["stages"]) != len(family.widths):
+        raise InvalidInputError(f"A network of this family has {len(family.widths)} stages, got {config['stages']!r}.")
+    first = config["first_block"]
+    stages: list[Block] = []
+    for i, stage in enumerate(config["stages"]):
+        rows = list(zip(stage["ks"], stage["e"], strict=True))[: stage["d"]]
+        stages.append(
+            Repeat(
+                tuple(
+                    _block(family, i, stage["width"], 1 if j else stage["stride"], kernel, expand)
+                    for j, (kernel, expand) in enumerate(rows)
+                )
+            )
+        )
+    act = "relu6" if family is PROXYLESS else "relu"
+    begin = MBConv(first["cout"], first["k"], first["s"], first["e"], act=act, mid=first["mid"], eps=family.eps)
+    head = (config["final_expand"], config["feature_mix"])
+    return _network(family, config["stem"], begin, stages, head, classes)
+
+
+RESNET_DEPTHS = (2, 2, 4, 2)
+RESNET_WIDTHS = (256, 512, 1024, 2048)
+RESNET_MULTIPLIERS = (0.65, 0.8, 1.0)
+RESNET_RATIOS = (0.2, 0.25, 0.35)
+
+
+class ResidualStem(Block):
+    """Stem of ResNet-50D: a 3x3 convolution of stride 2, optionally a residual 3x3 one, and a 3x3 one.
+
+    Args:
+        width: Output channels.
+        mid: Channels before.
+        residual: Whether the middle convolution is there.
+    """
+
+    width: int
+    mid: int
+    residual: bool = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halve the size."""
+        x = conv_norm_act(x, self.mid, 3, stride=2, name="first")
+        if self.residual:
+            x = ops.add(x, conv_norm_act(x, self.mid, 3, name="second"))
+        return conv_norm_act(x, self.width, 3, name="third")
+
+
+def resnet50d(
+    *,
+    depth: int | Sequence[int] = 2,
+    ratio: float | Sequence[float] = 0.35,
+    width: int | Sequence[int] = 2,
+    classes: int | None = None,
+) -> Sequential:
+    """A network of the ResNet-50D space.
+
+    Args:
+        depth: Further blocks in each stage, 0 to 2; a sequence has one for the stem first (2 keeps its middle
+            convolution) and one for each of four stages.
+        ratio: Hidden width of a block as a ratio of its output's; a sequence has one for each of the at most 18
+            blocks, those of left-out blocks included.
+        width: Index of the width multiplier (0.65, 0.8, 1); a sequence has one for the stem's middle, its output, and
+            each stage.
+        classes: Number of classes; None takes it from the task.
+    """
+    depths = [depth] * 5 if isinstance(depth, int) else list(depth)
+    widths = [width] * 6 if isinstance(width, int) else list(width)
+    ratios = iter([ratio] * 18 if isinstance(ratio, (int, float)) else list(ratio))
+    scale = [RESNET_MULTIPLIERS[i] for i in widths]
+    stages: list[Block] = []
+    for i, (base, channels) in enumerate(zip(RESNET_DEPTHS, RESNET_WIDTHS, strict=True)):
+        own = [next(ratios) for _ in range(base + 2)][: base + depths[i + 1]]
+        out = make_divisible(channels * scale[i + 2])
+        stages.append(
+            Repeat(
+                tuple(
+                    Bottleneck(
+                        out,
+                        stride=2 if i and not j else 1,
+                        mid=make_divisible(round(out * r)),
+                        shortcut="pool",
+                    )
+                    for j, r in enumerate(own)
+                )
+            )
+        )
+    stem = ResidualStem(make_divisible(64 * scale[1]), make_divisible(32 * scale[0]), depths[0] == 2)
+    return Sequential(stem, MaxPool(3, 2), *stages, Classifier(classes))

@@ -1,0 +1,137 @@
+"""ResNet and its descendants: ResNeXt, Wide ResNet, ResNet-C/D/S/T, SE-ResNet, and the networks for CIFAR.
+
+Level: network. Task: image classification. Hand-designed; the baselines to compare searches with.
+
+Reference:
+    He et al. (2016), "Deep Residual Learning for Image Recognition", arXiv 1512.03385, table 1 and section 4.2;
+    stems and shortcuts: He et al. (2019), "Bag of Tricks", arXiv 1812.01187, section 4.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nasturtium.blocks import BasicBlock, Bottleneck, Classifier, Conv, MaxPool, Repeat, Sequential
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.space import Block
+from nasturtium.zoo.mobile import halvings, strides
+
+DEPTHS: dict[int, tuple[type[Block], tuple[int, ...]]] = {
+    10: (BasicBlock, (1, 1, 1, 1)),
+    14: (Bottleneck, (1, 1, 1, 1)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    26: (Bottleneck, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+    200: (Bottleneck, (3, 24, 36, 3)),
+    269: (Bottleneck, (3, 30, 48, 8)),
+}
+"""Block and number of blocks in each stage, by the depth in the name."""
+
+STEMS: dict[str, tuple[tuple[int, ...], str]] = {
+    "": ((), "conv"),
+    "c": ((32, 32, 64), "conv"),
+    "d": ((32, 32, 64), "pool"),
+    "s": ((64, 64, 128), "conv"),
+    "t": ((24, 32, 64), "pool"),
+}
+"""Widths of a stem of 3x3 convolutions (none: one 7x7 convolution), and the shortcut, by the letter in the name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What distinguishes the descendants.
+
+    Args:
+        letter: One of `STEMS`.
+        groups: Groups of the middle convolution (ResNeXt).
+        base_width: Width of a group in the first stage is `base_width` of 64 (Wide ResNet, ResNeXt).
+        se: Ratio of squeeze-and-excitation, or None.
+    """
+
+    letter: str = ""
+    groups: int = 1
+    base_width: int = 64
+    se: float | None = None
+
+
+def resnet(depth: int = 50, variant: Variant | None = None, *, classes: int | None = None) -> Sequential:
+    """A published network for images of about 224 pixels.
+
+    Args:
+        depth: One of `DEPTHS`.
+        variant: A descendant; None is ResNet itself.
+        classes: Number of classes; None takes it from the task.
+
+    Raises:
+        UnknownNameError: the depth is not published.
+        InvalidInputError: groups or another base width with a depth that has no bottleneck.
+    """
+    variant = variant or Variant()
+    if depth not in DEPTHS:
+        raise UnknownNameError("ResNet depth", str(depth), map(str, DEPTHS))
+    kind, counts = DEPTHS[depth]
+    widths, shortcut = STEMS[variant.letter]
+    if kind is BasicBlock and (variant.groups, variant.base_width) != (1, 64):
+        raise InvalidInputError(f"ResNet-{depth} has no bottleneck, so it has no groups or base width.")
+    stem: list[Block] = [Conv(w, stride=1 if i else 2) for i, w in enumerate(widths)] or [Conv(64, 7, stride=2)]
+    shared: dict[str, Any] = {"shortcut": shortcut, "se": variant.se}
+    stages = []
+    for i, (planes, count) in enumerate(zip((64, 128, 256, 512), counts, strict=True)):
+        fields = dict(shared)
+        if kind is Bottleneck:
+            fields |= {"mid": planes * variant.base_width // 64 * variant.groups, "groups": variant.groups}
+        width = planes * 4 if kind is Bottleneck else planes
+        stages.append(_stage(kind, width, count, 2 if i else 1, fields))
+    return Sequential(*stem, MaxPool(3, 2), *stages, Classifier(classes))
+
+
+def _stage(kind: type[Block], width: int, count: int, stride: int, fields: dict[str, Any]) -> Repeat:
+    return Repeat(tuple(kind(width, stride=1 if i else stride, **fields) for i in range(count)))
+
+
+def resnet_cifar(
+    depth: int = 56, width: float = 1.0, *, shortcut: str = "conv", classes: int | None = None
+) -> Sequential:
+    """ResNet for 32x32 images: three stages of basic blocks with 16, 32 and 64 channels.
+
+    Args:
+        depth: 6 n + 2 (20, 32, 44, 56, 110 …).
+        width: Multiplier of the widths.
+        shortcut: "conv" (option B), or "pad" (option A, the paper's).
+        classes: Number of classes; None takes it from the task.
+
+    Raises:
+        InvalidInputError: the depth is not 6 n + 2.
+    """
+    if depth < 8 or depth % 6 != 2:
+        raise InvalidInputError(f"`depth` of a CIFAR ResNet must be 6 n + 2, for example 20 or 56, got {depth!r}.")
+    widths = [max(1, round(channels * width)) for channels in (16, 32, 64)]
+    stages = [
+        _stage(BasicBlock, w, (depth - 2) // 6, 2 if i else 1, {"shortcut": shortcut}) for i, w in enumerate(widths)
+    ]
+    return Sequential(Conv(widths[0]), *stages, Classifier(classes))
+
+
+def resnet_small(
+    input_shape: tuple[int, ...] = (1, 8, 8), width: float = 1.0, *, blocks: int = 2, classes: int | None = None
+) -> Sequential:
+    """ResNet scaled to small images: a hand-designed network to compare a search with.
+
+    Three stages of basic blocks with 16, 32 and 64 channels; about 4x4 positions remain in the last stage.
+
+    Args:
+        input_shape: `(channels, height, width)`.
+        width: Multiplier of the widths.
+        blocks: Blocks in a stage.
+        classes: Number of classes; None takes it from the task.
+    """
+    if not width > 0:
+        raise InvalidInputError(f"`width` must be a positive multiplier, got {width!r}.")
+    widths = [max(2, round(channels * width)) for channels in (16, 32, 64)]
+    stem, *steps = strides(halvings(input_shape), 3)
+    stages = [_stage(BasicBlock, w, blocks, s, {}) for w, s in zip(widths, steps, strict=True)]
+    return Sequential(Conv(widths[0], stride=stem), *stages, Classifier(classes))
