@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from inspect import signature
 from operator import itemgetter
 from typing import Any
 
@@ -105,7 +105,10 @@ class Closer:
         values = list(source.values)
         children = iter(node.children)
         slots = [(i, next(children).id) for i, value in enumerate(values) if is_open(value)]
-        by_name = any(f.kw_only for f in fields(cls))  # type: ignore[arg-type]
+        parameters = list(signature(cls).parameters.values())
+        by_name = [p.name for p in parameters] != list(names) or any(
+            p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters
+        )
 
         def block(indices: Indices) -> Block:
             closed = values.copy()
