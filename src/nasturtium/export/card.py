@@ -93,7 +93,7 @@ class Card:
         for constraint in self.constraints:
             value = values.get(constraint.metric)
             text = "unknown" if value is None else shown(constraint.metric, value)
-            rows.append(f"| {format_constraint(constraint)} | {text} | {verdict(constraint, value)} |")
+            rows.append(f"| {limit_text(constraint)} | {text} | {verdict(constraint, value)} |")
         return "\n".join(rows)
 
     def _use(self) -> str:
@@ -140,6 +140,13 @@ def verdict(constraint: Constraint, value: float | None) -> str:
         return "not measured"
     met = value <= constraint.limit if constraint.relation == "<=" else value >= constraint.limit
     return "met" if met else "**missed**"
+
+
+def limit_text(constraint: Constraint) -> str:
+    """A constraint as people write it, in the unit of its metric where that is a known one."""
+    if constraint.metric in METRICS:
+        return format_constraint(constraint)
+    return f"{constraint.metric} {constraint.relation} {constraint.limit:g}"
 
 
 def shown(name: str, value: float) -> str:

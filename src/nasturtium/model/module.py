@@ -63,7 +63,6 @@ class Module(Block):
         self,
         target: type[nn.Module] | str,
         arguments: Mapping[str, object] | Iterable[tuple[str, object]] = (),
-        *,
         output: Iterable[int] | None = None,
         params: int | None = None,
         macs: int | None = None,
