@@ -11,9 +11,6 @@ from nasturtium.space import Architecture
 from nasturtium.tasks import Task
 from nasturtium.trial.types import Fidelity
 
-METRICS_FOR = "validation"
-"""The split that estimators measure on. None reads test."""
-
 
 def ignore(record: Mapping[str, float]) -> None:
     """Report to nobody."""
@@ -28,7 +25,7 @@ class Job:
         seed: Of this trial; with the architecture it determines the result.
         directory: Where checkpoints and results are written; None for nowhere.
         threads: PyTorch's threads, or None to leave them as they are.
-        device: Overrides the estimator's own, or None.
+        device: Overrides the estimator's own; None or "auto" leaves it.
         report: Called with a record of progress now and then.
     """
 
@@ -65,7 +62,7 @@ class Estimator(Protocol):
         """
         ...
 
-    def expected_seconds(self, task: Task, macs: float, params: float = 0.0) -> float:
+    def expected_seconds(self, task: Task, macs: float) -> float:
         """A rough forecast of one estimate at full fidelity."""
         ...
 

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from nasturtium.errors import InvalidInputError, StoreError, TrialError
+from nasturtium.errors import InvalidInputError, TrialError
+from nasturtium.estimators import results
 from nasturtium.estimators.protocol import Job
-from nasturtium.graph import Graph, trace
+from nasturtium.graph import trace
 from nasturtium.model import build
 from nasturtium.space import Architecture
 from nasturtium.tasks import Task
-from nasturtium.training import Epoch, Evaluation, FitResult, Recipe, evaluate, fit, resolve_device
+from nasturtium.training import Epoch, FitResult, Recipe, checkpoint, evaluate, fit, resolve_device, seconds_per_epoch
 from nasturtium.trial.types import FULL, Fidelity
 
 TRAINED_VERSION = 1
 SMALLEST_SIDE = 4
-WEIGHTS, CORRECT, HISTORY = "weights.safetensors", "correct.npy", "history.json"
+SECONDS_PER_STEP = 4e-3
+SECONDS_PER_IMAGE = 2e-5
+SECONDS_PER_MAC = 2e-10
+"""Of forward, backward and update, for small mobile networks on one core; see `benchmarks/training.py`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Trained:
         report_validation: Measure and report validation accuracy each epoch, for learning curves.
     """
 
-    epochs: int
+    epochs: int = 15
     recipe: Recipe = field(default_factory=Recipe)
     device: str = "auto"
     patience: int | None = None
@@ -125,8 +125,15 @@ class Trained:
         if job is None:
             raise InvalidInputError("`Trained.estimate` needs a job: `Job(task=…, seed=…)`.")
         settings = self._settings(fidelity, job.task)
-        device = resolve_device(job.device or self.device)
-        with threads(job.threads):
+        device = resolve_device(self.device if job.device in (None, "auto") else job.device)
+        identity = checkpoint.identity(
+            estimator=self.to_dict(), architecture=architecture.to_dict(), fidelity=asdict(fidelity), seed=job.seed,
+            task=job.task.fingerprint,
+        )  # fmt: skip
+        finished = None if job.directory is None else results.read_metrics(job.directory, identity)
+        if finished is not None:
+            return finished
+        with torch_threads(job.threads):
             graph = trace(architecture, settings.input_shape, **job.task.context)
             model = build(graph, seed=job.seed)
             result = self._fit(model, settings, job, device)
@@ -141,7 +148,8 @@ class Trained:
             "epochs": float(result.epochs),
         }
         if job.directory is not None:
-            write_results(job.directory, model, evaluation, result, metrics)
+            results.write(job.directory, identity, model, evaluation, result, metrics)
+            checkpoint.remove(job.directory)
         return metrics
 
     def _settings(self, fidelity: Fidelity, task: Task) -> _Settings:
@@ -157,7 +165,8 @@ class Trained:
         size = None
         shape = task.input_shape
         if fidelity.resolution < 1.0 and len(shape) == 3:
-            size = tuple(max(min(SMALLEST_SIDE, n), round(n * fidelity.resolution)) for n in shape[1:])
+            height, width = (max(min(SMALLEST_SIDE, n), round(n * fidelity.resolution)) for n in shape[1:])
+            size = (height, width)
             shape = (shape[0], *size)
         return _Settings(
             epochs=max(1, round(self.epochs * fidelity.epochs)), share=fidelity.data, size=size, input_shape=shape
@@ -176,63 +185,35 @@ class Trained:
         curve = [e["validation_accuracy"] for e in history]
         return len(curve) - 1 - int(np.argmax(curve)) >= (self.patience or len(curve))
 
-    def expected_seconds(self, task: Task, macs: float, params: float = 0.0) -> float:
-        """Forecast of one estimate, from costs alone.
+    def expected_seconds(self, task: Task, macs: float) -> float:
+        """Forecast of one estimate from its cost alone, on one thread of a CPU; right within a factor of about 3.
+
+        `measured_seconds` knows the machine and the network, and takes a second.
 
         Args:
             task: The data.
             macs: Of one sample.
-            params: Of the network.
-
-        Returns:
-            Seconds on one thread of a CPU of this kind; right within a factor of about 3.
         """
         images = len(task.split("train"))
         steps = images // self.recipe.batch_for(images)
-        per_image = SECONDS_PER_IMAGE + SECONDS_PER_MAC * macs
-        return self.epochs * (steps * (SECONDS_PER_STEP + SECONDS_PER_PARAM * params) + images * per_image)
+        return self.epochs * (steps * SECONDS_PER_STEP + images * (SECONDS_PER_IMAGE + SECONDS_PER_MAC * macs))
 
+    def measured_seconds(self, architecture: Architecture, task: Task, *, threads: int | None = None) -> float:
+        """Forecast of one estimate by timing a few steps of this architecture on this machine.
 
-SECONDS_PER_STEP = 4e-3
-SECONDS_PER_IMAGE = 2e-5
-SECONDS_PER_MAC = 2e-10
-SECONDS_PER_PARAM = 2e-9
-"""Of forward, backward and update, for small mobile networks on one core; see `benchmarks/training.py`."""
-
-
-def write_results(
-    directory: Path, model: nn.Module, evaluation: Evaluation, result: FitResult, metrics: Mapping[str, float]
-) -> None:
-    """Write what a trial leaves behind, each file in one step, then remove the checkpoint.
-
-    Raises:
-        StoreError: a file cannot be written.
-    """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    history = {"version": 1, "metrics": dict(metrics), "history": [dict(e) for e in result.history],
-               "precision": result.precision, "channels_last": result.channels_last}  # fmt: skip
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        replace(directory / WEIGHTS, safetensors_bytes(weights))
-        temporary = directory / f".{CORRECT}.{os.getpid()}"
-        with temporary.open("wb") as file:
-            np.save(file, evaluation.correct, allow_pickle=False)
-        temporary.replace(directory / CORRECT)
-        replace(directory / HISTORY, json.dumps(history, indent=1).encode())
-    except OSError as error:
-        raise StoreError(f"Cannot write the results of a trial into '{directory}': {error}.") from error
-    (directory / "checkpoint.pt").unlink(missing_ok=True)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+        Args:
+            architecture: One that is typical of the space.
+            task: The data.
+            threads: PyTorch's threads, or None to leave them as they are.
+        """
+        device = resolve_device(self.device)
+        with torch_threads(threads):
+            model = build(trace(architecture, task.input_shape, **task.context), seed=0)
+            return self.epochs * seconds_per_epoch(model, task, self.recipe, device=device)
 
 
 @contextmanager
-def threads(count: int | None) -> Iterator[None]:
+def torch_threads(count: int | None) -> Iterator[None]:
     """Use so many threads inside, as many as before afterwards."""
     before = torch.get_num_threads()
     if count is not None:

@@ -75,7 +75,7 @@ def from_arrays(
     """
     given: dict[SplitName, Split] = {}
     shares: dict[SplitName, float | None] = {}
-    paths: dict[str, list[str] | float | None] = {}
+    paths: dict[SplitName, list[str] | float | None] = {}
     for part, value in zip(SPLITS, (train, validation, test), strict=True):
         if value is None or isinstance(value, (int, float)):
             if part == "train":
@@ -86,7 +86,7 @@ def from_arrays(
             given[part], files = _split_of(value, part, layout)
             paths[part] = files
     shareable = all(files is not None or shares.get(part, 0) is None for part, files in paths.items())
-    arguments = {
+    arguments: dict[str, Any] = {
         **paths, "name": name, "class_names": None if class_names is None else list(class_names), "layout": layout,
         "augmentation": None if augmentation is None else {k: getattr(augmentation, k) for k in augmentation.__slots__},
         "seed": seed,
@@ -100,7 +100,7 @@ def from_arrays(
 
 def _split_of(pair: object, part: str, layout: str | None) -> tuple[Split, list[str] | None]:
     """The split of a pair, and its paths where both are."""
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(f"`{part}` must be a pair (images, labels), got {type(pair).__name__} {_short(pair)}.")
     arrays = [_array(item, part) for item in pair]
     images = checked_images(arrays[0], where=f"{part} images", layout=layout)
@@ -125,7 +125,7 @@ def _array(item: object, part: str) -> NDArray[Any]:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def from_factory(where: str, **arguments: Any) -> Task:
@@ -160,7 +160,9 @@ def from_factory(where: str, **arguments: Any) -> Task:
         return replace(made, loader=loader)
     parts = dict(made) if isinstance(made, Mapping) else {"train": made}
     if "train" not in parts or set(parts) - set(SPLITS):
-        raise DataError(f"The factory {where!r} must return a dict with 'train' and others of {SPLITS}, got {list(parts)}.")
+        raise DataError(
+            f"The factory {where!r} must return a dict with 'train' and others of {SPLITS}, got {list(parts)}."
+        )
     pairs = {part: _pair(value, where, part) for part, value in parts.items()}
     names = getattr(parts["train"], "classes", None)
     task = from_arrays(
@@ -180,11 +182,13 @@ def _function(where: str) -> Any:
     if not module_name or not name:
         raise DataError(f"A factory must be named 'module:function' or 'file.py:function', got {where!r}.")
     try:
-        module = _module_of_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+        module = (
+            _module_of_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+        )
     except Exception as error:
         raise DataError(
-            f"The factory {where!r} cannot be imported: {type(error).__name__}: {error}. Its module must be on Python's "
-            "path (PYTHONPATH), or be given as a file: 'path/to/file.py:function'."
+            f"The factory {where!r} cannot be imported: {type(error).__name__}: {error}. Its module must be on "
+            "Python's path (PYTHONPATH), or be given as a file: 'path/to/file.py:function'."
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -209,20 +213,23 @@ def _module_of_file(path: Path) -> Any:
 
 def _pair(value: object, where: str, part: str) -> Pair:
     """Images and labels of a pair of arrays, or of a dataset, which is read to its end."""
-    if isinstance(value, tuple) and len(value) == 2 and all(hasattr(item, "shape") for item in value):  # noqa: PLR2004
+    if isinstance(value, tuple) and len(value) == 2 and all(hasattr(item, "shape") for item in value):
         return value
     if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")) or isinstance(value, (tuple, list, str)):
         raise DataError(
-            f"The factory {where!r} must return a Task, a pair (images, labels) of arrays, or a dataset with __len__ and "
-            f"__getitem__ for {part}, got {type(value).__name__} {_short(value)}."
+            f"The factory {where!r} must return a Task, a pair (images, labels) of arrays, or a dataset with __len__ "
+            f"and __getitem__ for {part}, got {type(value).__name__} {_short(value)}."
         )
-    images, labels = [], []
+    images: list[NDArray[Any]] = []
+    labels: list[Any] = []
     for index in range(len(value)):
         item = value[index]
-        if not isinstance(item, (tuple, list)) or len(item) != 2:  # noqa: PLR2004
-            raise DataError(f"Item {index} of the {part} dataset of {where!r} must be (image, label), got {_short(item)}.")
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise DataError(
+                f"Item {index} of the {part} dataset of {where!r} must be (image, label), got {_short(item)}."
+            )
         image = np.asarray(item[0])
-        if image.ndim == 3 and image.shape[2] in (1, 3) and image.shape[0] not in (1, 3):  # noqa: PLR2004
+        if image.ndim == 3 and image.shape[2] in (1, 3) and image.shape[0] not in (1, 3):
             image = image.transpose(2, 0, 1)
         if images and image.shape != images[0].shape:
             raise DataError(
@@ -234,4 +241,4 @@ def _pair(value: object, where: str, part: str) -> Pair:
     if not images:
         raise DataError(f"The {part} dataset of {where!r} is empty.")
     stacked = np.stack(images)
-    return (stacked[:, None] if stacked.ndim == 3 else stacked), np.asarray(labels)  # noqa: PLR2004
+    return (stacked[:, None] if stacked.ndim == 3 else stacked), np.asarray(labels)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nasturtium.errors import DataError
-from nasturtium.tasks.task import Split, SplitName
+from nasturtium.tasks.task import SPLITS, Split, SplitName
 
 DONE = "complete"
 
@@ -45,7 +45,7 @@ def cached(cache: Path | None, key: str, read: Callable[[], dict[SplitName, Spli
         return {
             part: Split(images=np.load(folder / f"{part}_images.npy", mmap_mode="r", allow_pickle=False),
                         labels=np.load(folder / f"{part}_labels.npy", allow_pickle=False))
-            for part in (folder / DONE).read_text(encoding="utf-8").split()
+            for part in SPLITS if part in (folder / DONE).read_text(encoding="utf-8").split()
         }  # fmt: skip
     except (OSError, ValueError, EOFError) as error:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import itertools
 import json
 import pickle
 import zipfile
@@ -33,7 +34,10 @@ BINARY_FILES: dict[SplitName, tuple[str, ...]] = {
     "train": tuple(f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)),
     "test": ("cifar-10-batches-bin/test_batch.bin",),
 }
-JPEG_FILES: dict[SplitName, tuple[str, ...]] = {"train": ("cifar10_train_jpeg.npz",), "test": ("cifar10_test_jpeg.npz",)}
+JPEG_FILES: dict[SplitName, tuple[str, ...]] = {
+    "train": ("cifar10_train_jpeg.npz",),
+    "test": ("cifar10_test_jpeg.npz",),
+}
 
 
 def _latin1(text: str, codec: str = "latin1") -> bytes:
@@ -104,8 +108,8 @@ def find_cifar10(root: Path) -> tuple[Path, dict[SplitName, tuple[str, ...]], Re
             missing = [path for path in needed if not path.is_file()]
             if len(missing) < len(needed):
                 raise DataError(
-                    f"CIFAR-10 in '{root / name}' is incomplete: {', '.join(repr(str(p)) for p in missing)} is missing. "
-                    "Copy the missing files, or remove the others."
+                    f"CIFAR-10 in '{root / name}' is incomplete: {', '.join(repr(str(p)) for p in missing)} is "
+                    "missing. Copy the missing files, or remove the others."
                 )
     looked = ", ".join(f"'{root / name}'" for name in FOLDERS)
     raise DataError(
@@ -127,7 +131,16 @@ def read_pickle(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
             batch = _ArrayUnpickler(file, encoding="latin1").load()
         images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
         labels = np.asarray(batch["labels"], dtype=np.int64)
-    except (OSError, pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (
+        OSError,
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
         raise DataError(
             f"'{path}' must be a batch of CIFAR-10's Python version (a pickle of arrays), but cannot be read: "
             f"{type(error).__name__}: {error}. Download it again."
@@ -144,7 +157,8 @@ def read_binary(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     raw = np.fromfile(path, dtype=np.uint8)
     if raw.size == 0 or raw.size % (1 + PIXELS):
         raise DataError(
-            f"'{path}' must hold records of {1 + PIXELS:,} bytes, got {raw.size:,} bytes: it is damaged. Download it again."
+            f"'{path}' must hold records of {1 + PIXELS:,} bytes, got {raw.size:,} bytes: it is damaged. "
+            "Download it again."
         )
     records = raw.reshape(-1, 1 + PIXELS)
     return np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64)
@@ -165,7 +179,7 @@ def read_jpegs(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
             "Copy it again."
         ) from error
     images = np.empty((len(offsets) - 1, 3, SIDE, SIDE), dtype=np.uint8)
-    for i, (start, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for i, (start, end) in enumerate(itertools.pairwise(offsets)):
         images[i] = decode_bytes(io.BytesIO(data[start:end]), f"image {i} of '{path}'", channels=3, size=(SIDE, SIDE))
     return _same_length(path, images, labels.astype(np.int64))
 
@@ -182,7 +196,9 @@ def class_names(folder: Path) -> tuple[str, ...]:
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"'{path}' must be a JSON list of {len(CLASSES)} class names, but is not JSON: {error}.") from error
+        raise DataError(
+            f"'{path}' must be a JSON list of {len(CLASSES)} class names, but is not JSON: {error}."
+        ) from error
     if not isinstance(names, list) or len(names) != len(CLASSES) or not all(isinstance(n, str) for n in names):
         raise DataError(f"'{path}' must be a JSON list of {len(CLASSES)} class names, got {names!r}.")
     return tuple(names)

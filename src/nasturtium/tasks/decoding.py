@@ -74,6 +74,6 @@ def decode_bytes(file: BinaryIO, where: str, *, channels: int, size: tuple[int, 
 def unreadable(where: str, error: BaseException) -> DataError:
     """The error for an image that cannot be read."""
     return DataError(
-        f"{where[:1].upper()}{where[1:]} must be an image that Pillow can read, but is not: {type(error).__name__}: {error}. "
-        "Repair or delete it."
+        f"{where[:1].upper()}{where[1:]} must be an image that Pillow can read, but is not: {type(error).__name__}: "
+        f"{error}. Repair or delete it."
     )

@@ -146,8 +146,8 @@ def choose_form(
     depth = channels or (1 if grey else 3)
     if count * depth * size[0] * size[1] > MAXIMUM_BYTES:
         raise DataError(
-            f"{count:,} images of {size[1]}x{size[0]} take {count * depth * size[0] * size[1] / 2**30:.0f} GiB in memory, "
-            f"more than {MAXIMUM_BYTES >> 30} GiB. Give a smaller `image_size` (--image-size)."
+            f"{count:,} images of {size[1]}x{size[0]} take {count * depth * size[0] * size[1] / 2**30:.0f} GiB in "
+            f"memory, more than {MAXIMUM_BYTES >> 30} GiB. Give a smaller `image_size` (--image-size)."
         )
     return size, depth
 
@@ -169,4 +169,4 @@ def read_folder(listing: Listing, size: tuple[int, int], channels: int) -> dict[
 
 def augmentation(size: tuple[int, int]) -> Augmentation:
     """Small shifts only: whether a mirrored image keeps its class is not known of a stranger's images."""
-    return Augmentation(shift=max(1, min(size) // 16), padding="reflect") if min(size) > 2 else Augmentation()  # noqa: PLR2004
+    return Augmentation(shift=max(1, min(size) // 16), padding="reflect") if min(size) > 2 else Augmentation()

@@ -32,7 +32,12 @@ class _Options:
     loader: tuple[str, Mapping[str, Any]]
 
     def task(
-        self, name: str, splits: Mapping[SplitName, Split], source: str, names: Sequence[str], augmentation: Augmentation
+        self,
+        name: str,
+        splits: Mapping[SplitName, Split],
+        source: str,
+        names: Sequence[str],
+        augmentation: Augmentation,
     ) -> Task:
         """The task of splits that were read."""
         return make_task(
@@ -83,7 +88,9 @@ def _cifar10(options: _Options) -> Task:
 def _folder(path: Path, options: _Options) -> Task:
     listing = folder.list_folder(path)
     size, channels = folder.choose_form(listing, options.image_size, options.channels)
-    key = cache.stamp([file for files in listing.files.values() for file, _ in files], size, channels, listing.class_names)
+    key = cache.stamp(
+        [file for files in listing.files.values() for file, _ in files], size, channels, listing.class_names
+    )
     splits = cache.cached(options.cache, key, lambda: folder.read_folder(listing, size, channels))
     return options.task(path.resolve().name, splits, str(path), listing.class_names, folder.augmentation(size))
 
@@ -155,7 +162,9 @@ def load(
     if path.exists():
         raise DataError(f"A task must be a name or a folder, but '{path}' is a file. {folder.LAYOUT}.")
     if path.parent != Path() or isinstance(name_or_path, Path):
-        raise DataError(f"There is no folder '{path}'. {folder.LAYOUT}; or one of the tasks {', '.join(sorted(NAMED))}.")
+        raise DataError(
+            f"There is no folder '{path}'. {folder.LAYOUT}; or one of the tasks {', '.join(sorted(NAMED))}."
+        )
     raise UnknownNameError("task (and no folder of that name)", text, NAMED)
 
 

@@ -109,19 +109,20 @@ def _channels_first(array: NDArray[Any], where: str, layout: str | None) -> NDAr
     return array if layout == "NCHW" else np.ascontiguousarray(array.transpose(0, 3, 1, 2))
 
 
-def count_of(wanted: float | None, available: int, what: str) -> int:
+def count_of(wanted: float | None, available: int, classes: int, what: str) -> int:
     """How many images a share or a number asks for.
 
     Args:
         wanted: A share in (0, 1), a number of images (an int of 1 or more), or None for a fifth, at most 10,000.
         available: Images to carve from.
+        classes: Number of classes; the default is at least one image of each.
         what: "validation" or "test", for messages.
 
     Raises:
         DataError: out of range.
     """
     if wanted is None:
-        return min(max(1, round(available * DEFAULT_SHARE)), DEFAULT_MOST)
+        return max(classes, min(round(available * DEFAULT_SHARE), DEFAULT_MOST))
     count = wanted if isinstance(wanted, int) else round(available * wanted) if 0.0 < wanted < 1.0 else 0
     if isinstance(wanted, bool) or not 0 < count < available:
         raise DataError(
@@ -181,32 +182,14 @@ def carve(
     return np.setdiff1d(np.arange(len(labels)), second), second
 
 
-def make_task(
-    name: str,
-    given: Mapping[SplitName, Split],
-    *,
-    source: str,
-    class_names: Sequence[str] | None = None,
-    validation: float | None = None,
-    test: float | None = None,
-    seed: int = 0,
-    augmentation: Augmentation | None = None,
-    loader: tuple[str, Mapping[str, Any]] | None = None,
-) -> Task:
-    """Put a task together: carve the splits that are missing out of train, and check that all fit.
-
-    Args:
-        given: "train" and, where they exist, "validation" and "test".
-        validation: Share or number of images to carve for validation where it is not given; None for a fifth, at
-            most 10,000.
-        test: The same for test.
-        seed: Of the carving.
+def check_consistent(splits: Mapping[SplitName, Split], source: str) -> None:
+    """Raise where the splits contradict each other.
 
     Raises:
-        DataError: the splits contradict each other, or there are too few images of a class.
+        DataError: they do.
     """
-    splits = dict(given)
-    for part in ("validation", "test"):
+    parts: tuple[SplitName, ...] = ("validation", "test")
+    for part in parts:
         if part in splits and splits[part].images.shape[1:] != splits["train"].images.shape[1:]:
             raise DataError(
                 f"{part.capitalize()} images must have the shape of the train images, "
@@ -223,6 +206,14 @@ def make_task(
                 f"Each image of {split_name} needs one label, got {len(split.images)} images and {len(split.labels)} "
                 f"labels in {source}."
             )
+
+
+def checked_names(splits: Mapping[SplitName, Split], class_names: Sequence[str] | None, source: str) -> tuple[str, ...]:
+    """One name for each class, all of which have train images.
+
+    Raises:
+        DataError: a label without a class, a class without train images, or one class only.
+    """
     highest = max(int(split.labels.max()) for split in splits.values())
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(highest + 1))
     for split_name, split in splits.items():
@@ -240,11 +231,49 @@ def make_task(
             f"{', '.join(repr(names[i]) for i in absent[:5])}{' …' if len(absent) > 5 else ''}. Add images, or number "
             "the classes without gaps."
         )
+    return names
+
+
+def make_task(
+    name: str,
+    given: Mapping[SplitName, Split],
+    *,
+    source: str,
+    class_names: Sequence[str] | None = None,
+    validation: float | None = None,
+    test: float | None = None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    loader: tuple[str, Mapping[str, Any]] | None = None,
+) -> Task:
+    """Put a task together: carve the splits that are missing out of train, and check that all fit.
+
+    Args:
+        name: Of the task.
+        given: "train" and, where they exist, "validation" and "test".
+        source: Where the data came from, for people.
+        class_names: One a class; None for "0", "1" …
+        validation: Share or number of images to carve for validation where it is not given; None for a fifth, at
+            most 10,000.
+        test: The same for test.
+        seed: Of the carving.
+        augmentation: What leaves the classes alone; None for nothing.
+        loader: How another process loads the task, see `Task`.
+
+    Raises:
+        DataError: the splits contradict each other, or there are too few images of a class.
+    """
+    splits = dict(given)
+    check_consistent(splits, source)
+    names = checked_names(splits, class_names, source)
     wanted: dict[SplitName, float | None] = {"test": test, "validation": validation}
     everything = len(splits["train"])
-    for part in ("test", "validation"):
+    order: tuple[SplitName, ...] = ("test", "validation")
+    for part in order:
         if part not in splits:
-            rest, taken = carve(splits["train"].labels, count_of(wanted[part], everything, part), seed, part, names)
+            rest, taken = carve(
+                splits["train"].labels, count_of(wanted[part], everything, len(names), part), seed, part, names
+            )
             splits[part] = splits["train"].take(taken)
             splits["train"] = splits["train"].take(rest)
     return Task(

@@ -52,7 +52,7 @@ class Split:
         labels: `(n,)` int64 in [0, classes).
     """
 
-    images: NDArray[np.uint8] | NDArray[np.float32]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:

@@ -90,7 +90,7 @@ class Feed:
             if images.ndim == 4:
                 images = images.contiguous(memory_format=layout)
             labels = self.labels[rows.to(self.device)]
-            yield from zip(images.split(batch), labels.split(batch), strict=True)
+            yield from zip(torch.split(images, batch), torch.split(labels, batch), strict=True)
 
     def _draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         """What happens to each image of an epoch."""
@@ -168,8 +168,11 @@ def cut_out(x: Tensor, centres: Tensor, side: int) -> Tensor:
 
 
 def subset(labels: NDArray[np.int64], share: float) -> NDArray[np.int64] | None:
-    """Rows of a share of the train images: the same mix of classes, the same rows for every network, and those of a
-    smaller share are among those of a larger. None for all."""
+    """Rows of a share of the train images, or None for all.
+
+    The mix of classes stays, every network gets the same rows, and those of a smaller share are among a larger's.
+
+    """
     if share >= 1.0:
         return None
     rng = np.random.Generator(np.random.PCG64(0))

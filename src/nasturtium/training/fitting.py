@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,8 +16,11 @@ from torch.nn import functional
 from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.tasks import Task
 from nasturtium.training import checkpoint
+from nasturtium.training.averaging import Average
 from nasturtium.training.evaluation import autocast, check_logits, evaluate, outputs_of, resolve_device
 from nasturtium.training.feed import Feed, subset
+from nasturtium.training.optimization import make_optimizer, resolve_precision, schedule, wants_channels_last
+from nasturtium.training.randomness import derived_seed, local_randomness
 from nasturtium.training.recipe import Recipe
 
 CHECK_EVERY = 16
@@ -150,7 +151,7 @@ class _Run:
         self.batch = recipe.batch_for(len(self.feed))
         self.steps = len(self.feed) // self.batch
         self.optimizer = make_optimizer(self.model, recipe, self.batch)
-        self.average = _Average(self.model, recipe.ema) if recipe.ema is not None else None
+        self.average = Average(self.model, recipe.ema) if recipe.ema is not None else None
         self.identity = checkpoint.identity(
             recipe=recipe.to_dict(), task=self.task.fingerprint, epochs=self.epochs, seed=self.seed, share=self.share,
             size=self.size, validate=self.validate, device=self.device.type,
@@ -197,8 +198,8 @@ class _Run:
         loss = total / self.steps
         if loss > EXPLODED * math.log(self.task.classes):
             raise TrialError(
-                f"Training diverged in epoch {number + 1}: a mean loss of {loss:.3g} is over {EXPLODED:g} times that of "
-                f"guessing. Lower the learning rate, or set `clip`.", kind="diverged",
+                f"Training diverged in epoch {number + 1}: a mean loss of {loss:.3g} is over {EXPLODED:g} times that "
+                "of guessing. Lower the learning rate, or set `clip`.", kind="diverged",
             )  # fmt: skip
         record = {
             "epoch": float(number + 1),
@@ -228,7 +229,7 @@ class _Run:
                 for extra in auxiliary:
                     loss = loss + recipe.auxiliary_weight * functional.cross_entropy(extra, y)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if recipe.clip is not None:
                 nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimizer.step()
@@ -275,118 +276,3 @@ class _Run:
             self.average.load(state["average"])
         self.history = [dict(e) for e in state["history"]]
         return len(self.history)
-
-
-class _Average:
-    """Exponential moving average of the weights and running statistics.
-
-    The decay rises as `min(decay, (1 + steps) / (10 + steps))`, as in TensorFlow's `ExponentialMovingAverage`, so that
-    the first weights are soon forgotten.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.steps = 0
-        self.live = {n: t for n, t in model.state_dict().items() if t.is_floating_point()}
-        self.mean = {n: t.detach().clone() for n, t in self.live.items()}
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take the current weights in."""
-        self.steps += 1
-        weight = 1.0 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.mean.values()), list(self.live.values()), weight)  # noqa: SLF001  as torch.optim does
-
-    @torch.no_grad()
-    def write_to(self, model: nn.Module) -> dict[str, Tensor]:
-        """Put the average into the model; returns what was there."""
-        before = {name: t.clone() for name, t in model.state_dict().items()}
-        for name, tensor in self.live.items():
-            tensor.copy_(self.mean[name])
-        return before
-
-    def state(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"steps": self.steps, "mean": self.mean}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """From the checkpoint."""
-        self.steps = int(state["steps"])
-        with torch.no_grad():
-            for name, tensor in self.mean.items():
-                tensor.copy_(state["mean"][name])
-
-
-def derived_seed(*parts: int) -> int:
-    """A seed of 63 bits that differs for every combination of parts."""
-    return int(np.random.SeedSequence([p & 0xFFFFFFFFFFFFFFFF for p in parts]).generate_state(1, np.uint64)[0] >> 1)
-
-
-@contextmanager
-def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's global generators, which dropout layers draw from, and put them back afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    with torch.random.fork_rng(devices=devices), deterministic:
-        torch.manual_seed(seed)
-        yield
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Learning rate at a step, relative to its peak: linear rise, then half a cosine towards zero.
-
-    Args:
-        step: From 0.
-        steps: Of the whole training.
-        warmup: Share of the steps that rise, in [0, 1).
-    """
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe, batch: int) -> torch.optim.Optimizer:
-    """The recipe's optimiser; weights with one axis (biases, norms) do not decay.
-
-    The fused implementations are used: for tiny networks they cost a third of the foreach ones (0.08 ms against
-    0.22 ms a step for 60 tensors).
-    """
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise InvalidInputError("The network has no weights to train.")
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    rate = recipe.peak_learning_rate(batch)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), fused=True)
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "float32" or "bfloat16" for a recipe's precision."""
-    if precision != "auto":
-        return precision
-    return (
-        "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    )
-
-
-def wants_channels_last(model: nn.Module, wanted: str, device: torch.device) -> bool:
-    """Whether to keep images as channels-last.
-
-    On CPU, depthwise and dilated convolutions and pooling run 2 to 7 times as fast so; plain convolutions about the same
-    or a little slower.
-    """
-    if wanted != "auto":
-        return wanted == "channels_last"
-    if device.type == "cuda":
-        return any(isinstance(m, nn.Conv2d) for m in model.modules())
-    return any(
-        (isinstance(m, nn.Conv2d) and ((m.groups > 1 and m.groups == m.in_channels) or max(m.dilation) > 1))
-        or isinstance(m, (nn.MaxPool2d, nn.AvgPool2d))
-        for m in model.modules()
-    )
