@@ -1,0 +1,389 @@
+"""Supernets: one module that holds the weights of every architecture of a space."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from nasturtium.errors import InvalidInputError, TraceError
+from nasturtium.graph import operations as ops
+from nasturtium.graph.operations import Operation, Shape
+from nasturtium.graph.trace import Inputs, trace
+from nasturtium.model.build import Network, Part, _assemble, _attach, build
+from nasturtium.model.elastic import WEIGHTED, Cut, Elastic, initialize_elastic, take
+from nasturtium.model.elastic_channels import Channels, Columns
+from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
+from nasturtium.model.layers import add, layer
+from nasturtium.model.mix import Gate
+from nasturtium.space import Architecture
+from nasturtium.space.diagram import Diagram
+from nasturtium.space.lowering import LIMIT, lower
+from nasturtium.space.open_graph import Form, OpenGraph, OpenNode
+
+PLANS = 4096
+"""Active paths remembered; beyond, they are forgotten and made anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedWeight:
+    """Where a weight of a closed architecture lives in the supernet."""
+
+    name: str
+    """Name of the supernet's parameter or buffer."""
+    cut: Cut
+    """The part of it, axis by axis."""
+
+
+class _Step(NamedTuple):
+    call: Callable[..., Tensor]
+    reads: tuple[int, ...]
+
+
+class _Plan(NamedTuple):
+    steps: tuple[_Step, ...]
+    outputs: tuple[int, ...]
+
+
+class Supernet(nn.Module):
+    """The weights of all architectures of an open block, and the way to run one, or a mixture, of them.
+
+    The law: after `set(a)`, it computes exactly what `extract(a)` computes. Parameter names are "weights." and the
+    path of the closed architecture, with the option's number after each field that is a choice between blocks
+    ("layers.1.op" becomes "layers.1.op.0" and "layers.1.op.1"): options that are blocks never share weights, options
+    that are numbers share by slicing.
+
+    Training-only outputs are computed in both modes. Made by `supernet`.
+    """
+
+    def __init__(self, graph: OpenGraph, *, seed: int | None = None) -> None:
+        super().__init__()
+        self.graph = graph
+        self.weights = Part()
+        self.gate: Gate | None = None
+        self._channels = Channels(graph)
+        self._layers: dict[int, str] = {}
+        self._stateless: dict[tuple[Operation, tuple[Shape, ...]], Callable[..., Tensor]] = {}
+        self._plans: dict[tuple[int, ...], _Plan] = {}
+        self._indices: tuple[int, ...] = (0,) * len(graph.decisions)
+        self._active: _Plan | None = None
+        self._mixed: tuple[int, ...] = ()
+        self._make_layers(secrets.randbits(62) if seed is None else seed)
+
+    # Making
+
+    def _make_layers(self, seed: int) -> None:
+        groups: defaultdict[tuple[str, type[Operation]], list[OpenNode]] = defaultdict(list)
+        for node in self.graph.nodes:
+            if node.kind is ops.Opaque or (node.kind in WEIGHTED and _has_state(node)):
+                groups[node.path, node.kind].append(node)
+        modules: dict[str, nn.Module] = {}
+        for (path, kind), nodes in groups.items():
+            name = path if path not in modules else f"{path}_{kind.kind}"
+            if kind is ops.Opaque:
+                form = nodes[0].variants[0]
+                with isolated_random_state(path_seed(seed, name)):
+                    made = layer(form.operation, *form.inputs)
+                assert isinstance(made, nn.Module)
+                modules[name] = made
+            else:
+                elastic = self._elastic(nodes)
+                initialize_elastic(elastic, kind, path_generator(seed, name))
+                modules[name] = elastic
+            self._layers.update({node.number: name for node in nodes})
+        for name, module in modules.items():
+            _attach(self.weights, name, module, modules)
+
+    def _elastic(self, nodes: list[OpenNode]) -> Elastic:
+        shapes: dict[str, Shape] = {}
+        channels = 0
+        for node in nodes:
+            gated = self._channels.is_gated(node.inputs[0])
+            for form in node.variants:
+                inputs = form.inputs
+                own = dict(form.operation.weights(*inputs))
+                extent = self._channels.extent(node.inputs[0]) if gated else inputs[0][0]
+                if gated:
+                    own = {name: _widened(form, shape, extent) for name, shape in own.items()}
+                channels = max(channels, extent)
+                for name, shape in own.items():
+                    before = shapes.get(name, (0,) * len(shape))
+                    shapes[name] = tuple(map(max, before, shape))
+        return Elastic(shapes, channels if nodes[0].kind is ops.BatchNorm else 0)
+
+    # Choosing
+
+    def set(self, architecture: Architecture | Mapping[str, int]) -> Self:
+        """Make an architecture the active path.
+
+        Args:
+            architecture: Of the supernet's space; or the index of each active decision, by name.
+
+        Returns:
+            This supernet.
+
+        Raises:
+            InvalidArchitectureError: it is not of the supernet's space.
+            ShapeError: it cannot be traced.
+        """
+        decisions = architecture if isinstance(architecture, Mapping) else architecture.decisions
+        indices = tuple(self.graph.indices(decisions))
+        plan = self._plans.get(indices)
+        if plan is None:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            plan = self._plans[indices] = self._compile(decisions)
+        self._indices, self._active = indices, plan
+        return self
+
+    @property
+    def mixed(self) -> dict[str, int]:
+        """Decisions that a gate can mix, with their number of options.
+
+        Those that select among tensors of one shape, and change the numbers of no operation.
+        """
+        if self._channels.gated:
+            return {}
+        selected: frozenset[int] = frozenset()
+        elastic: frozenset[int] = frozenset()
+        for node in self.graph.nodes:
+            selected = selected.union(*[value.support for value in node.inputs])
+            if len({form[:3] for form in node.variants}) > 1:
+                elastic |= node.forms.support
+        for _, value in self.graph.outputs:
+            selected |= value.support
+            shapes = [self.graph.nodes[n].shapes for n in value.leaves() if isinstance(n, int)]
+            if len({s for shape in shapes for s in shape.leaves()}) > 1:
+                elastic |= value.support.union(*[shape.support for shape in shapes])
+        decisions = self.graph.decisions
+        return {decisions[p].name: decisions[p].count for p in sorted(selected - elastic)}
+
+    def mix(self, gate: Gate | None, decisions: list[str] | None = None) -> Self:
+        """Mix the branches of decisions by a gate; the other decisions stay as `set` left them.
+
+        Args:
+            gate: Gives the weights; None to go back to the single path.
+            decisions: Names of those to mix; None for all of `mixed`.
+
+        Returns:
+            This supernet.
+
+        Raises:
+            InvalidInputError: a decision cannot be mixed: it changes the numbers of an operation (a width, a kernel)
+                or the shape of what it selects, or a concatenation depends on decisions.
+        """
+        possible = self.mixed
+        names = list(possible) if decisions is None else decisions
+        wrong = [name for name in names if name not in possible]
+        if gate is not None and (wrong or not names):
+            raise InvalidInputError(
+                f"A gate mixes decisions that select among tensors of one shape ({', '.join(possible) or 'none here'}), "
+                f"got {', '.join(wrong) or 'none'}: a decision that changes an operation's numbers or a shape, or any "
+                "where a concatenation depends on decisions, has single paths only (`set`)."
+            )
+        positions = {d.name: i for i, d in enumerate(self.graph.decisions)}
+        self.gate = gate
+        self._mixed = tuple([positions[name] for name in names]) if gate is not None else ()
+        return self
+
+    # Running
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """Run the active path, or the mixture.
+
+        Args:
+            *inputs: In the graph's order, each `(batch, *shape)`.
+            **named: Inputs by name, instead.
+        """
+        given = [*inputs, *[named[name] for name in self.graph.inputs[len(inputs) :] if name in named]]
+        if len(given) != len(self.graph.inputs):
+            raise InvalidInputError(
+                f"The supernet takes the inputs {', '.join(self.graph.inputs)}, got {len(inputs)} by position and "
+                f"{', '.join(named) or 'none'} by name."
+            )
+        if self.gate is not None:
+            outputs = self._mixture(given)
+        elif self._active is None:
+            raise InvalidInputError("Choose a path first: `supernet.set(architecture)(x)`.")
+        else:
+            values: list[Tensor] = given
+            for step in self._active.steps[len(given) :]:
+                values.append(step.call(*[values[i] for i in step.reads]))
+            outputs = [values[i] for i in self._active.outputs]
+        return _assemble(self.graph.structure, outputs)
+
+    def _compile(self, decisions: Mapping[str, int]) -> _Plan:
+        resolved = self.graph.resolve(decisions)
+        columns = self._channels.columns(resolved)
+        steps = []
+        for step in resolved.steps:
+            held = columns[step.inputs[0]] if step.inputs else None
+            steps.append(_Step(self._call(step.node, step.form, held), step.inputs))
+        return _Plan(tuple(steps), resolved.outputs)
+
+    def _call(self, node: OpenNode, form: Form, held: Columns) -> Callable[..., Tensor]:
+        operation = form.operation
+        name = self._layers.get(node.number)
+        if name is not None and (node.kind is ops.Opaque or _state(form)):
+            module = self.weights.get_submodule(name)
+            if node.kind is ops.Opaque:
+                return module
+            assert isinstance(module, Elastic)
+            return partial(module, operation=operation, cuts=module.cuts(operation, form.inputs, held))
+        key = (operation, form.inputs)
+        if key not in self._stateless:
+            made = layer(operation, *form.inputs)
+            self._stateless[key] = made
+        made = self._stateless[key]
+        return partial(self._in_mode, made) if isinstance(operation, (ops.Dropout, ops.DropPath)) else made
+
+    def _in_mode(self, module: nn.Module, x: Tensor) -> Tensor:
+        module.training = self.training
+        y: Tensor = module(x)
+        return y
+
+    def _mixture(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Outputs where each mixed decision's branches are added up by weight."""
+        assert self.gate is not None
+        decisions = self.graph.decisions
+        weights = {p: self.gate.weights(decisions[p].name, decisions[p].count) for p in self._mixed}
+        nodes: dict[int, Tensor] = dict(enumerate(inputs))
+        mixtures: dict[int, Tensor] = {}
+
+        def value(diagram: Diagram) -> Tensor:
+            while diagram.children and diagram.variable not in weights:
+                diagram = diagram.children[self._indices[diagram.variable]]
+            if not diagram.children:
+                assert isinstance(diagram.value, int)
+                return node(self.graph.nodes[diagram.value])
+            found = mixtures.get(diagram.number)
+            if found is None:
+                pairs = zip(weights[diagram.variable], diagram.children, strict=True)
+                parts = [w * value(c) for w, c in pairs if isinstance(w, Tensor) or w != 0]
+                found = mixtures[diagram.number] = add(*parts)
+            return found
+
+        def node(open_node: OpenNode) -> Tensor:
+            found = nodes.get(open_node.number)
+            if found is None:
+                form = open_node.forms.at(self._indices)
+                if not isinstance(form, Form):  # its own forms do not depend on the mixed decisions
+                    form = open_node.variants[0]
+                reads = [value(v) for v in open_node.inputs]
+                found = nodes[open_node.number] = self._call(open_node, form, None)(*reads)
+            return found
+
+        return [value(diagram) for _, diagram in self.graph.outputs]
+
+    # Taking out
+
+    def shared_weights(self, architecture: Architecture) -> dict[str, SharedWeight]:
+        """For each parameter and running statistic of the closed network, by its name: where the supernet has it."""
+        resolved = self.graph.resolve(architecture)
+        columns = self._channels.columns(resolved)
+        found: dict[str, SharedWeight] = {}
+        for step in resolved.steps:
+            name = self._layers.get(step.node.number)
+            if name is None:
+                continue
+            module = self.weights.get_submodule(name)
+            if not isinstance(module, Elastic):
+                for key, tensor in module.state_dict().items():
+                    whole = (slice(None),) * tensor.ndim
+                    found[f"{step.form.path}.{key}"] = SharedWeight(name=f"weights.{name}.{key}", cut=whole)
+                continue
+            held = columns[step.inputs[0]]
+            for key, cut in module.cuts(step.form.operation, step.form.inputs, held).items():
+                found[f"{step.form.path}.{key}"] = SharedWeight(name=f"weights.{name}.{key}", cut=cut)
+            if step.node.kind is ops.BatchNorm:
+                key = "num_batches_tracked"
+                found[f"{step.form.path}.{key}"] = SharedWeight(name=f"weights.{name}.{key}", cut=())
+        return found
+
+    def parameters_of(self, architecture: Architecture) -> dict[str, Tensor]:
+        """The trainable weights of an architecture by the names of the closed network: views of the shared ones.
+
+        (Behind an open concatenation they are copies, through which gradients flow.)
+        """
+        shared = dict(self.named_parameters())
+        return {
+            name: take(shared[where.name], where.cut)
+            for name, where in self.shared_weights(architecture).items()
+            if where.name in shared
+        }
+
+    @torch.no_grad()
+    def extract(self, architecture: Architecture) -> Network:
+        """The ordinary network of an architecture (`build(trace(architecture, …))`) with copies of the shared weights.
+
+        Weights that have no effect on the outputs are not in the supernet and keep the initial values of `build`.
+        Running statistics are the shared ones: recalibrate them (`nas.supernets.recalibrate`) before measuring.
+
+        Raises:
+            InvalidArchitectureError: the architecture is not of the supernet's space.
+        """
+        shapes = dict(zip(self.graph.inputs, self.graph.input_shapes, strict=True))
+        network = build(trace(architecture, shapes, **self.graph.context.to_dict()), seed=0)
+        state, shared = network.state_dict(), self.state_dict()
+        for name, where in self.shared_weights(architecture).items():
+            state[name].copy_(take(shared[where.name], where.cut))
+        first = next(self.parameters(), None)
+        if first is not None:
+            network.to(first.device)
+        return network.train(self.training)
+
+
+def supernet(space: Any, inputs: Inputs, *, seed: int | None = None, limit: int = LIMIT, **context: object) -> Supernet:
+    """Make the supernet of a space: the weights of all its architectures, shared.
+
+    Args:
+        space: A `Space`, or an open block.
+        inputs: Shape of the input without the batch, or several; as for `trace`.
+        seed: Of the initial weights; None draws fresh ones. The global random state is not used.
+        limit: Most variants of one block's `forward`.
+        **context: What the task tells the network, for example `classes=10`.
+
+    Returns:
+        The supernet, in training mode, without an active path: `set` one.
+
+    Raises:
+        TraceError: a `forward` has too many variants, or returns differently nested outputs; see `lower`.
+
+    Example:
+        >>> import random, torch
+        >>> import nasturtium as nas
+        >>> space = nas.Space(nas.Sequential(nas.Conv(nas.one_of(4, 8)), nas.Classifier(classes=3)))
+        >>> net = nas.supernet(space, (1, 8, 8), seed=0).eval()
+        >>> a, x = space.sample(random.Random(0)), torch.ones(2, 1, 8, 8)
+        >>> torch.equal(net.set(a)(x), net.extract(a)(x))
+        True
+    """
+    return Supernet(lower(space, inputs, limit=limit, **context), seed=seed)
+
+
+def _state(form: Form) -> bool:
+    return isinstance(form.operation, ops.BatchNorm) or bool(form.operation.weights(*form.inputs))
+
+
+def _has_state(node: OpenNode) -> bool:
+    return any(map(_state, node.variants))
+
+
+def _widened(form: Form, shape: Shape, extent: int) -> Shape:
+    """Largest shape of a weight whose input channels are spread over `extent` shared ones."""
+    operation = form.operation
+    if isinstance(operation, ops.Conv):
+        if operation.groups == 1:
+            return (shape[0], extent, *shape[2:]) if len(shape) > 1 else shape
+        return (extent, *shape[1:]) if operation.groups == form.inputs[0][0] == operation.channels else shape
+    if isinstance(operation, ops.Linear):
+        return (shape[0], extent) if len(shape) > 1 else shape
+    if len(shape) != 1:
+        raise TraceError(f"A weight of shape {shape} at {form.path!r} cannot be widened.")
+    return (extent,)
