@@ -42,7 +42,7 @@ class Member:
     """A child: a layer, a generated class, or a container of children."""
 
     kind: str
-    """"layer", "class", "nn.Sequential", "nn.ModuleList", "nn.ModuleDict"."""
+    """"layer", "class", "wrapper" (a class that is given its layers), or the name of a container of PyTorch."""
     path: Path
     constructor: Constructor | None = None
     children: dict[str, Member] = field(default_factory=dict)
@@ -66,6 +66,8 @@ class Kind:
     parameters: list[Parameter] = field(default_factory=list)
     name: str = ""
     residual: bool = False
+    wraps: str = ""
+    """Name of the `nn.Sequential` that is all it has; its instances are given their layers."""
 
 
 class Source:
@@ -82,7 +84,6 @@ class Source:
         self.names = names
         self.kinds: list[Kind] = []
         self._by_key: dict[object, Kind] = {}
-        self._of: dict[Path, Kind] = {}
         self._class(())
         for kind in self.kinds:
             self._parametrise(kind)
@@ -102,11 +103,14 @@ class Source:
 
     # What each part is
 
-    def _class(self, path: Path) -> Kind:
-        """The class of a part; equal parts share it."""
+    def _class(self, path: Path) -> tuple[Kind, dict[str, Member]]:
+        """The class of a part, which equal parts share, and the part's own children."""
         nodes = self.parts.occurrences[path][0] if path else tuple(self.parts.nodes)
         members = {name: self._member((*path, name), children) for name, children in self.parts.children(path).items()}
         inputs, lines, residual = self._forward(path, nodes)
+        wraps = next(iter(members), "") if path and len(members) == 1 else ""
+        if wraps and members[wraps].kind == "nn.Sequential" and lines == [f"return self.{wraps}(x)"]:
+            return self._wrapper(path, wraps), members
         key = (tuple((n, self._key(m)) for n, m in members.items()), tuple(lines), tuple(inputs))
         kind = self._by_key.get(key)
         if kind is None:
@@ -114,7 +118,15 @@ class Source:
             self._by_key[key] = kind
             self.kinds.append(kind)
         kind.instances.append(members)
-        self._of[path] = kind
+        return kind, members
+
+    def _wrapper(self, path: Path, child: str) -> Kind:
+        """The class of parts that are one chain of layers, whatever layers."""
+        kind = self._by_key.get(child)
+        if kind is None:
+            kind = Kind(len(self.kinds), path, {}, [f"return self.{child}(x)"], ["x"], wraps=child)
+            self._by_key[child] = kind
+            self.kinds.append(kind)
         return kind
 
     def _member(self, path: Path, nodes: tuple[int, ...]) -> Member:
@@ -123,7 +135,10 @@ class Source:
             assert isinstance(text, Constructor)
             return Member("layer", path, constructor=text)
         if self.parts.is_module(path) and path not in self.parts.sequential:
-            return Member("class", path, number=self._class(path).number)
+            kind, members = self._class(path)
+            if kind.wraps:
+                return Member("wrapper", path, children=members[kind.wraps].children, number=kind.number)
+            return Member("class", path, number=kind.number)
         children = {n: self._member((*path, n), inside) for n, inside in self.parts.children(path).items()}
         if path not in self.parts.numbered:
             return Member("nn.ModuleDict", path, children=children)
@@ -220,7 +235,7 @@ class Source:
             base = "".join(_SHORT.get(k, k.rpartition(".")[2]) for k in kinds)
         if not base:
             words = [w for w in kind.first if not w.isdecimal()]
-            base = "".join(w.capitalize() for w in re.split(r"[_\W]+", words[-1] if words else "part"))
+            base = "".join(w.capitalize() for w in re.split(r"[_\W\d]+", words[-1] if words else "part")) or "Part"
         if base in taken and kind.residual:
             base = f"{base}Residual"
         return _free(base, taken | _RESERVED)
@@ -228,20 +243,23 @@ class Source:
     # Text
 
     def _text(self, kind: Kind) -> str:
-        texts: list[str] = [literal(value) for value in kind.values[0]]
+        values = kind.values[0] if kind.values else []
+        texts: list[str] = [literal(value) for value in values]
         for parameter in kind.parameters:
             for position in parameter.positions:
                 texts[position] = parameter.name
-        rest = iter(zip(texts, kind.values[0], strict=True))
+        rest = iter(zip(texts, values, strict=True))
         body: list[str] = []
         for name, member in kind.members.items():
             body += _assignment(f"self.{name}", self._written(member, rest))
+        if kind.wraps:
+            body = [f"self.{kind.wraps} = nn.Sequential(*{kind.wraps})"]
         lines = [f"class {kind.name}(nn.Module):"]
         if body:
-            signature = ", ".join(
-                ["self"] + [p.name if p.default is None else f"{p.name}={literal(p.default)}" for p in kind.parameters]
-            )
-            lines += [f"    def __init__({signature}):", "        super().__init__()"]
+            signature = ["self", *([f"*{kind.wraps}"] if kind.wraps else [])]
+            signature += [p.name if p.default is None else f"{p.name}={literal(p.default)}" for p in kind.parameters]
+            *opened, last = broken(f"def __init__({', '.join(signature)})")
+            lines += ["    " + line for line in (*opened, last + ":", "    super().__init__()")]
             lines += ["        " + line for line in body]
             lines.append("")
         lines.append(f"    def forward(self, {', '.join(kind.inputs)}):")
@@ -259,7 +277,8 @@ class Source:
                 for p in kind.parameters
             ]
             return _call(kind.name, arguments, named=len(arguments) > 3)
-        lines = [f"{member.kind}({'{' if member.kind == 'nn.ModuleDict' else '' if _starred(member) else '['}"]
+        name = self.kinds[member.number].name if member.kind == "wrapper" else member.kind
+        lines = [f"{name}({'{' if member.kind == 'nn.ModuleDict' else '' if _starred(member) else '['}"]
         for name, child in member.children.items():
             text = self._written(child, rest)
             first, *others = broken(text) if isinstance(text, str) else text
@@ -378,7 +397,7 @@ def _rank(name: str) -> tuple[int, str]:
 
 
 def _starred(member: Member) -> bool:
-    return member.kind == "nn.Sequential"
+    return member.kind in ("nn.Sequential", "wrapper")
 
 
 def _is_word(value: object) -> bool:
