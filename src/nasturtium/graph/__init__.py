@@ -2,7 +2,9 @@
 
 from nasturtium.graph.canonical import canonical_hash, equivalent, weight_order
 from nasturtium.graph.cost import Cost, CostModel, cost
+from nasturtium.graph.drawing import draw
 from nasturtium.graph.graph import Graph, Node, Output
+from nasturtium.graph.layers import Layer
 from nasturtium.graph.operations import OPERATIONS, Operation, Shape
 from nasturtium.graph.tensor import Context, Tensor, tensors
 from nasturtium.graph.trace import trace
@@ -13,6 +15,7 @@ __all__ = [
     "Cost",
     "CostModel",
     "Graph",
+    "Layer",
     "Node",
     "Operation",
     "Output",
@@ -20,6 +23,7 @@ __all__ = [
     "Tensor",
     "canonical_hash",
     "cost",
+    "draw",
     "equivalent",
     "tensors",
     "trace",

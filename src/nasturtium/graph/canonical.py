@@ -344,7 +344,7 @@ class _BudgetError(Exception):
 
 def _ranked(signatures: Sequence[Signature]) -> list[int]:
     """Signatures as ranks from 0."""
-    ranks = {signature: rank for rank, signature in enumerate(sorted(set(signatures)))}  # type: ignore[type-var]
+    ranks = {signature: rank for rank, signature in enumerate(sorted(set(signatures)))}
     return [ranks[signature] for signature in signatures]
 
 

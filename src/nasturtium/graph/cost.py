@@ -154,7 +154,7 @@ class _Summary:
         self.sizes = list(map(prod, shapes))
         self.macs = 0
         self.activations = 0
-        params = 0
+        params: int = 0
         last = [-1] * len(shapes)
         for number, step in enumerate(steps):
             child = step.child
@@ -171,7 +171,7 @@ class _Summary:
                 self.activations += operation.activations(shapes[out])
             for v in step.inputs:
                 last[v] = number
-        self.params = sum(self.weights("").values()) if _may_tie(steps) else params
+        self.params: int = sum(self.weights("").values()) if _may_tie(steps) else params
         self.used = tuple([v for v in range(arity) if last[v] >= 0])
         """Inputs that some operation reads."""
         self._produced = tuple(dict.fromkeys([v for v in self.outputs if v >= arity]))

@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from nasturtium.graph.canonical import canonical_hash
+from nasturtium.graph.drawing import draw
+from nasturtium.graph.layers import Layer, layers
 from nasturtium.graph.memory import peak_memory
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
 from nasturtium.graph.tensor import Context
@@ -101,6 +103,14 @@ class Graph:
     def canonical_hash(self) -> str:
         """32 hexadecimal digits, equal for networks that are the same up to their weights."""
         return canonical_hash(self)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """One row for each convolution, linear layer or other step, with the norm and activation that follow it."""
+        return layers(self)
+
+    def _repr_svg_(self) -> str:
+        """The drawing, for notebooks."""
+        return draw(self)
 
     def peak_memory(
         self,

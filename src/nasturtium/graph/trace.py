@@ -164,8 +164,7 @@ def trace(block: Traceable | Designed, inputs: Inputs, **context: object) -> Gra
 
 def closed(block: Traceable | Designed) -> Traceable:
     """The block itself, or that of an architecture."""
-    inner: Traceable = getattr(block, "block", block)
-    return inner
+    return cast("Traceable", getattr(block, "block", block))
 
 
 def named_shapes(inputs: Inputs) -> dict[str, Shape]:
@@ -179,7 +178,7 @@ def named_shapes(inputs: Inputs) -> dict[str, Shape]:
     elif inputs and isinstance(inputs[0], (tuple, list)):
         shapes = {f"input.{i}": tuple(cast("Shape", shape)) for i, shape in enumerate(inputs)}
     else:
-        shapes = {"input": cast("Shape", tuple(inputs))}
+        shapes = {"input": tuple(inputs)}
     for name, shape in shapes.items():
         if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
             raise TraceError(f"Input {name!r} must have a shape of positive integers without the batch, got {shape!r}.")

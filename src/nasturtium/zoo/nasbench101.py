@@ -12,6 +12,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import md5
 from itertools import combinations
 from typing import Any
@@ -30,6 +31,9 @@ MAX_VERTICES = 7
 MAX_EDGES = 9
 UNIQUE_CELLS = 423_624
 """Cells that `module_hash` tells apart."""
+
+VALID_ENCODINGS = 373_754_169
+"""Matrices (1,538,083 of 2^21) with operations (3^5) that are valid cells; the size of the space."""
 
 MOMENTUM = 0.003
 """Of the norms, weight of the new batch (the authors' decay is 0.997)."""
@@ -93,11 +97,13 @@ class NASBench101(Block):
         stacks: The cell of each stack, with its width.
         width: Channels of the stem.
         cells: Cells in a stack.
+        classes: Number of classes; None takes it from the task.
     """
 
     stacks: tuple[Any, ...]
     width: int = 128
     cells: int = 3
+    classes: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         x = _conv(x, self.width, 3, "stem")
@@ -108,7 +114,8 @@ class NASBench101(Block):
                 with x.scope(f"stack_{number}.{k}"):
                     x = cell(x)
         with x.scope("head"):
-            return ops.linear(ops.flatten(ops.global_pool(x)), x.context.classes)
+            classes = x.context.classes if self.classes is None else self.classes
+            return ops.linear(ops.flatten(ops.global_pool(x)), classes)
 
 
 def _conv(x: Tensor, width: int, kernel: int, name: str) -> Tensor:
@@ -245,8 +252,9 @@ def is_valid(*edges: int) -> bool:
 def space(input_shape: Shape | None = None, *, width: int = 128, stacks: int = 3, cells: int = 3) -> Space:
     """The search space over encodings: 21 edges and five operations, of which the valid ones are kept.
 
-    Sizes: 2^21 * 3^5 = 509,607,936 encodings; those with a path and at most nine edges after pruning are the
-    space; 423,624 cells differ by `module_hash` (`UNIQUE_CELLS`, the paper's figure).
+    Sizes: 2^21 * 3^5 = 509,607,936 encodings, of which 373,754,169 (`VALID_ENCODINGS`) have a path and at most nine
+    edges after pruning and are the space; 423,624 cells differ by `module_hash` (`UNIQUE_CELLS`, the paper's figure).
+    `Space.size` does not count that far and says so; `estimate_size` gives an interval.
 
     Args:
         input_shape: Of the task's images; the network fits any.
@@ -274,5 +282,5 @@ def from_codes(adjacency: Any, operations: Any, vertices: int) -> tuple[Matrix, 
 
 
 def published(row: Mapping[str, Any]) -> NASBench101:
-    """The network of a row whose config holds "matrix" and "operations"."""
-    return network(row["config"]["matrix"], row["config"]["operations"])
+    """The network of a row whose config holds "matrix" and "operations", with CIFAR-10's classes."""
+    return replace(network(row["config"]["matrix"], row["config"]["operations"]), classes=10)
