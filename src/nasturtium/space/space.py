@@ -259,17 +259,32 @@ class Space:
             decision = self.decision(name)
             wanted[decision.position] = _index(decision, value, indices)
 
-        def missing(position: int, count: int) -> int:
-            name = self._plan.decisions[position].name
-            raise InvalidArchitectureError(f"The decision {name!r} is active, but no value was given for it.")
-
-        settled = self._plan.settle(wanted, missing)
+        settled = self._plan.settle(wanted, self._missing)
         for position, index in enumerate(wanted):
             if index >= 0 and settled[position] < 0:
                 name = self._plan.decisions[position].name
                 raise InvalidArchitectureError(f"A value was given for {name!r}, which the other values deactivate.")
         self._conditions.check(settled)
         return self._make(settled)
+
+    def settle(self, decisions: Mapping[str, int]) -> Architecture | None:
+        """The architecture with given indices, where those of inactive decisions are dropped.
+
+        Args:
+            decisions: Indices by name, of all decisions that become active, and of any others.
+
+        Returns:
+            The architecture; None where a condition refuses it.
+
+        Raises:
+            UnknownNameError: there is no such decision.
+            InvalidArchitectureError: an active decision has no index.
+        """
+        wanted = [-1] * len(self._plan.decisions)
+        for name, index in decisions.items():
+            wanted[self.decision(name).position] = index
+        indices = self._plan.settle(wanted, self._missing)
+        return self._make(indices) if self._conditions.holds(indices) else None
 
     def decision(self, name: str | Choice) -> Decision:
         """A decision by its name or its choice.
@@ -362,6 +377,10 @@ class Space:
         except SizeUnknownError:
             size = "size unknown"
         return f"<Space of {type(self.block).__name__}: {len(self.decisions)} decisions, {size}>"
+
+    def _missing(self, position: int, count: int) -> int:
+        name = self._plan.decisions[position].name
+        raise InvalidArchitectureError(f"The decision {name!r} is active, but no value was given for it.")
 
     def _make(self, indices: Indices) -> Architecture:
         return Architecture(plan=self._plan, indices=indices)
