@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasturtium.blocks.layers import conv_norm_act, depthwise, make_divisible, squeeze_excite
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.tensor import Tensor
@@ -11,8 +13,8 @@ from nasturtium.space.block import Block
 class MBConv(Block):
     """Inverted residual: 1x1 expansion, depthwise convolution, optional squeeze-and-excitation, 1x1 projection.
 
-    The expansion is left out where the hidden width equals the input's, unless `always_expand`. The residual is added where stride is 1 and
-    the width does not change. Parts: "expand", "depthwise", "se", "project", "drop_path", "add".
+    The expansion is left out where the hidden width equals the input's, unless `always_expand`. The residual is added
+    where stride is 1 and the width does not change. Parts: "expand", "depthwise", "se", "project", "drop_path", "add".
 
     Args:
         width: Output channels; None keeps the input's.
@@ -60,7 +62,7 @@ class MBConv(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Expand, filter, squeeze, project, and add the input."""
-        norm = {"eps": self.eps, "momentum": self.momentum}
+        norm: dict[str, Any] = {"eps": self.eps, "momentum": self.momentum}
         width = x.channels if self.width is None else self.width
         hidden = make_divisible(x.channels * self.expand, self.divisor) if self.mid is None else self.mid
         y = x
@@ -118,7 +120,7 @@ class DepthwiseSeparable(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter, squeeze, project, and add the input."""
-        norm = {"eps": self.eps, "momentum": self.momentum}
+        norm: dict[str, Any] = {"eps": self.eps, "momentum": self.momentum}
         y = depthwise(x, self.kernel, stride=self.stride, act=self.act, padding=self.padding, **norm)
         if self.se is not None:
             hidden = make_divisible(x.channels * self.se, self.se_divisor)

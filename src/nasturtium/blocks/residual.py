@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasturtium.blocks.layers import conv_norm_act, make_divisible, squeeze_excite
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph import tensor as ops
@@ -43,7 +45,7 @@ class BasicBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the branch of two convolutions to the shortcut."""
-        norm = {"eps": self.eps, "momentum": self.momentum}
+        norm: dict[str, Any] = {"eps": self.eps, "momentum": self.momentum}
         width = x.channels if self.width is None else self.width
         y = conv_norm_act(x, width, self.kernel, stride=self.stride, act=self.act, name="first", **norm)
         y = conv_norm_act(y, width, self.kernel, act="identity", name="second", **norm)
@@ -94,7 +96,7 @@ class Bottleneck(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the branch of three convolutions to the shortcut."""
-        norm = {"eps": self.eps, "momentum": self.momentum}
+        norm: dict[str, Any] = {"eps": self.eps, "momentum": self.momentum}
         width = x.channels if self.width is None else self.width
         hidden = make_divisible(width * self.ratio, self.divisor) if self.mid is None else self.mid
         y = conv_norm_act(x, hidden, act=self.act, name="reduce", **norm)

@@ -9,6 +9,8 @@ Reference:
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasturtium.blocks import Sequential, make_divisible
 from nasturtium.errors import UnknownNameError
 from nasturtium.zoo.notation import Style, Table, network
@@ -42,8 +44,8 @@ SCALES: dict[str, tuple[float, float, int, float]] = {
 """Width and depth multiplier, resolution in pixels, dropout."""
 TINY_SCALES = {"a": (1.0, 1.2), "b": (0.75, 1.1), "c": (0.54, 0.85), "d": (0.54, 0.695), "e": (0.51, 0.6)}
 """Width and depth multiplier of TinyNet."""
-SQUEEZE = {"se_of": "input", "se_act": "silu", "se_gate": "sigmoid"}
-NORM = {"eps": 1e-3, "momentum": 0.01}
+SQUEEZE: dict[str, Any] = {"se_of": "input", "se_act": "silu", "se_gate": "sigmoid"}
+NORM: dict[str, Any] = {"eps": 1e-3, "momentum": 0.01}
 
 
 def efficientnet(variant: str = "b0", *, padding: str = "same", classes: int | None = None) -> Sequential:

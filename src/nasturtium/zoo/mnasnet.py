@@ -9,6 +9,8 @@ Reference:
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasturtium.blocks import Sequential
 from nasturtium.errors import UnknownNameError
 from nasturtium.zoo.notation import Style, Table, network
@@ -52,7 +54,7 @@ TABLES: dict[str, Table] = {
     ),
 }
 STEMS = {"small": 8}
-SQUEEZE = {"se_of": "input", "se_act": "relu", "se_gate": "sigmoid"}
+SQUEEZE: dict[str, Any] = {"se_of": "input", "se_act": "relu", "se_gate": "sigmoid"}
 
 
 def mnasnet(

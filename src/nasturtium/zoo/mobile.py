@@ -1,42 +1,21 @@
 """The `mobile` space, fit for little images, and the hand-designed networks to compare with.
 
-Level: network. Inverted residuals in three to five stages; kernel and expansion of every block, width and depth of
-every stage are open. The number of strides follows the size of the image, so that about 4x4 to 7x7 positions remain.
+Level: network. Task: image classification. Inverted residuals in three stages, or four for large images; kernel and
+expansion of every block, width and depth of every stage are open. The number of strides follows the size of the image,
+so that 4x4 to 7x7 positions remain.
 """
 
 from __future__ import annotations
 
-from math import log2
 from typing import Any
 
 from nasturtium.blocks import Classifier, Conv, MBConv, Sequential, make_divisible, repeat
 from nasturtium.errors import InvalidInputError
 from nasturtium.space import Space, one_of
+from nasturtium.zoo.resolution import halvings, strides
 
-STAGE_WIDTHS = ((8, 12, 16), (16, 24, 32), (32, 48, 64), (64, 96, 128), (96, 128, 160))
+STAGE_WIDTHS = ((8, 12, 16), (16, 24, 32), (32, 48, 64), (64, 96, 128))
 """Widths to choose from, by stage, in channels."""
-
-
-def halvings(input_shape: tuple[int, ...]) -> int:
-    """How often to halve an image so that about 4 to 7 positions remain on its shorter side.
-
-    Raises:
-        InvalidInputError: the shape is not (channels, height, width) of positive integers.
-    """
-    if len(input_shape) != 3 or any(not isinstance(n, int) or n < 1 for n in input_shape):
-        raise InvalidInputError(f"`input_shape` must be (channels, height, width), got {input_shape!r}.")
-    return max(0, int(log2(max(min(input_shape[1:]) / 4, 1))))
-
-
-def strides(count: int, stages: int) -> tuple[int, ...]:
-    """Strides of the stem and of each stage: `count` halvings, the later stages first to halve, the first one last.
-
-    With fewer halvings than stages the second stage halves first, then the third, then the first; what is left over
-    goes to the stem, which takes a stride of up to 4.
-    """
-    order = [*range(2, stages + 1), 1][: min(count, stages)]
-    stem = 2 ** min(2, max(0, count - stages))
-    return (stem, *(2 if i in order else 1 for i in range(1, stages + 1)))
 
 
 def mobile(input_shape: tuple[int, ...] = (1, 8, 8)) -> Space:
@@ -50,7 +29,7 @@ def mobile(input_shape: tuple[int, ...] = (1, 8, 8)) -> Space:
         input_shape: `(channels, height, width)`.
 
     Returns:
-        81 x 258^3 = 1,391,026,392 architectures for three stages.
+        81 x 258^3 = 1,391,054,472 architectures for three stages.
     """
     count = halvings(input_shape)
     number = min(max(3, count - 1), len(STAGE_WIDTHS))

@@ -8,6 +8,8 @@ Reference:
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasturtium.blocks import Sequential
 from nasturtium.errors import InvalidInputError
 from nasturtium.zoo.notation import Style, Table, network
@@ -29,7 +31,7 @@ SMALL: Table = (
     "ir_r3_k5_s2_e6_c96_se0.25",
     "cn_r1_k1_s1_c576",
 )
-SQUEEZE = {"se_of": "expanded", "se_divisor": 8, "se_act": "relu", "se_gate": "hardsigmoid"}
+SQUEEZE: dict[str, Any] = {"se_of": "expanded", "se_divisor": 8, "se_act": "relu", "se_gate": "hardsigmoid"}
 
 
 def minimal(table: Table) -> Table:

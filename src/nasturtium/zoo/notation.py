@@ -60,7 +60,7 @@ class Style:
     round_depth: str = "ceil"
     fix_ends: bool = False
     se: dict[str, Any] = field(default_factory=dict)
-    norm: dict[str, float] = field(default_factory=dict)
+    norm: dict[str, Any] = field(default_factory=dict)
     padding: str = "same"
     always_expand: bool = False
 

@@ -19,7 +19,7 @@ from nasturtium.space import Block, Space, one_of
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 """Width, blocks and stride of each searched stage."""
-NORM = {"eps": 1e-3}
+NORM: dict[str, Any] = {"eps": 1e-3}
 
 
 def proxylessnas(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.0) -> Space:
@@ -62,7 +62,7 @@ def from_blocks(
     blocks: Sequence[Any],
     features: int | None,
     *,
-    norm: dict[str, float] | None = None,
+    norm: dict[str, Any] | None = None,
     classes: int | None = None,
 ) -> Sequential:
     """A network given as a list of blocks.

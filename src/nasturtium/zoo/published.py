@@ -25,7 +25,7 @@ SE_RATIO = 1 / 16
 
 
 def _multiplier(digits: str) -> float:
-    """ "075" and "0_75" to 0.75, "100" and "1_0" to 1."""
+    """Multiplier of its digits: "075" and "0_75" are 0.75, "100" and "1_0" are 1."""
     return float(digits.replace("_", ".")) if "_" in digits else int(digits) / 100
 
 
@@ -53,44 +53,42 @@ def _efficientnet(match: re.Match[str], classes: int) -> Block:
 
 
 def _resnet(match: re.Match[str], classes: int) -> Block:
-    squeeze, wide, _, depth, letter, groups, base = match.groups()
-    if bool(wide) and groups is None:
-        wide_width = 128
-    elif wide or (match[3] == "x") != (groups is not None and base is not None):
-        raise UnknownNameError("ResNet", match[0], FAMILIES)
-    else:
-        wide_width = 64
+    found = match.groupdict()
     variant = Variant(
-        letter=letter,
-        groups=int(groups or 1),
-        base_width=int(base) if base else wide_width,
-        se=SE_RATIO if squeeze else None,
+        letter=found.get("letter") or "",
+        groups=int(found.get("groups") or 1),
+        base_width=int(found.get("base") or 64 * int(found.get("wide") or 1)),
+        se=SE_RATIO if found.get("se") else None,
     )
-    return resnet(int(depth), variant, classes=classes)
+    return resnet(int(match["depth"]), variant, classes=classes)
 
+
+RESNETS = (
+    r"(?P<se>se)?resnet(?P<depth>\d+)(?P<letter>[cdst]?)",
+    r"(?P<se>se)?resnext(?P<depth>\d+)(?P<letter>[cdst]?)_(?P<groups>\d+)x(?P<base>\d+)d",
+    r"wide_resnet(?P<depth>\d+)_(?P<wide>\d)",
+)
 
 TIMM: tuple[tuple[str, Maker], ...] = (
     (r"mobilenetv2_(\d{3})(d?)", _mobilenetv2),
     (r"(tf_)?mobilenetv3_(large|small)_(minimal_)?(\d{3})(d?)", _mobilenetv3),
-    (r"mnasnet_small()", lambda m, c: mnasnet("small", classes=c)),
-    (r"mnasnet_b1()", lambda m, c: mnasnet("b1", classes=c)),
-    (r"mnasnet_a1()", lambda m, c: mnasnet("a1", classes=c)),
+    (r"mnasnet_(small|a1|b1)", lambda m, c: mnasnet(m[1], classes=c)),
     (r"mnasnet_(\d{3})", lambda m, c: mnasnet("b1", _multiplier(m[1]), classes=c)),
     (r"semnasnet_(\d{3})", lambda m, c: mnasnet("a1", _multiplier(m[1]), classes=c)),
     (r"spnasnet_(\d{3})", lambda m, c: mnasnet("single_path", _multiplier(m[1]), classes=c)),
     (r"fbnetc_(\d{3})", lambda m, c: fbnet.fbnet_c(_multiplier(m[1]), classes=c)),
     (r"(tf_)?efficientnet_(b\d|l2|lite\d)", _efficientnet),
     (r"tinynet_([a-e])", lambda m, c: tinynet(m[1], classes=c)),
-    (r"(se)?(wide_)?resne(t|x)t?(\d+)([cdst]?)(?:_(\d+)x(\d+)d|_2)?", _resnet),
+    *((pattern, _resnet) for pattern in RESNETS),
 )
 """Names of timm: pattern of the whole name, and what makes the network."""
 
 TORCHVISION: tuple[tuple[str, Maker], ...] = (
-    (r"mobilenet_v2", lambda m, c: mobilenetv2(classes=c)),
+    (r"mobilenet_v2", lambda _, c: mobilenetv2(classes=c)),
     (r"mobilenet_v3_(large|small)", lambda m, c: mobilenetv3(m[1], classes=c)),
     (r"mnasnet(\d_\d+)", lambda m, c: mnasnet("b1", _multiplier(m[1]), momentum=0.0003, classes=c)),
     (r"efficientnet_(b[0-7])", lambda m, c: efficientnet(m[1], classes=c)),
-    (r"()(wide_)?resne(t|x)t?(\d+)()(?:_(\d+)x(\d+)d|_2)?", _resnet),
+    *((pattern, _resnet) for pattern in RESNETS),
 )
 """Names of torchvision."""
 

@@ -15,9 +15,9 @@ from typing import Any
 from nasturtium.blocks import BasicBlock, Bottleneck, Classifier, Conv, MaxPool, Repeat, Sequential
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.space import Block
-from nasturtium.zoo.mobile import halvings, strides
+from nasturtium.zoo.resolution import halvings, strides
 
-DEPTHS: dict[int, tuple[type[Block], tuple[int, ...]]] = {
+DEPTHS: dict[int, tuple[type[Any], tuple[int, ...]]] = {
     10: (BasicBlock, (1, 1, 1, 1)),
     14: (Bottleneck, (1, 1, 1, 1)),
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -89,7 +89,7 @@ def resnet(depth: int = 50, variant: Variant | None = None, *, classes: int | No
     return Sequential(*stem, MaxPool(3, 2), *stages, Classifier(classes))
 
 
-def _stage(kind: type[Block], width: int, count: int, stride: int, fields: dict[str, Any]) -> Repeat:
+def _stage(kind: type[Any], width: int, count: int, stride: int, fields: dict[str, Any]) -> Repeat:
     return Repeat(tuple(kind(width, stride=1 if i else stride, **fields) for i in range(count)))
 
 

@@ -1,0 +1,112 @@
+"""Published networks have the published costs: from the shared reference file, and from the copy in this repository."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import nasturtium as nas
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.zoo.published import by_name
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())
+IMAGENET = (3, 224, 224)
+
+FAMILIES = {
+    "OFA", "OFA-MobileNetV3", "OFA-ProxylessNASNets", "ProxylessNAS", "MCUNet/TinyNAS", "NAS-Bench-201",
+}  # fmt: skip
+NAMES = ("resnet", "mobilenet", "mnasnet", "semnasnet", "efficientnet", "spnasnet", "fbnetc", "tinynet")
+
+
+def mismatch(row: dict) -> str | None:
+    """What is wrong with a row, or None. A supernet's row has parameters only."""
+    graph = nas.trace(nas.zoo.published(row), row["input_size"] or IMAGENET)
+    if graph.params != row["params"] or (row["macs"] is not None and graph.macs != row["macs"]):
+        return f"{row['name']}: {graph.params}, {graph.macs} instead of {row['params']}, {row['macs']}"
+    return None
+
+
+def is_ours(row: dict) -> bool:
+    if row["space"] == "reference-model":
+        return row["config"]["model"].startswith(NAMES)
+    return row["space"] in FAMILIES
+
+
+def test_every_computed_row_of_the_reference_file(reference: Path) -> None:
+    rows = [r for r in json.loads(reference.read_text())["values"] if r["kind"] == "computed" and is_ours(r)]
+    wrong = [text for row in rows if (text := mismatch(row)) is not None]
+    total = Counter(row["space"] for row in rows)
+    print(f"\nreference rows matched: {len(rows) - len(wrong)} of {len(rows)}: {dict(total)}")
+    assert not wrong
+    assert len(rows) >= 140
+
+
+@pytest.mark.parametrize("part", ["rows", "unseen"])
+def test_golden_rows(part: str) -> None:
+    wrong = [text for row in GOLDEN[part] if (text := mismatch(row)) is not None]
+    print(f"\ngolden {part} matched: {len(GOLDEN[part]) - len(wrong)} of {len(GOLDEN[part])}")
+    assert not wrong
+
+
+def test_cifar_resnets_have_the_published_parameters() -> None:
+    # pycls dev/model_complexity.json; its "flops" count the classifier's 10 biases
+    for depth, params, flops in ((56, 855_770, 125_747_850), (110, 1_730_714, 253_149_834)):
+        graph = nas.trace(nas.zoo.resnet.resnet_cifar(depth, classes=10), (3, 32, 32))
+        assert (graph.params, graph.macs) == (params, flops - 10)
+
+
+def test_option_a_shortcuts_have_no_parameters() -> None:
+    # He et al. 2016, table 6: ResNet-20 has 0.27M parameters, ResNet-110 1.7M
+    for depth, published in ((20, 0.27e6), (32, 0.46e6), (44, 0.66e6), (56, 0.85e6), (110, 1.7e6)):
+        graph = nas.trace(nas.zoo.resnet.resnet_cifar(depth, shortcut="pad", classes=10), (3, 32, 32))
+        assert graph.params == pytest.approx(published, rel=0.03)
+        assert not any("shortcut" in node.path and node.operation.kind == "conv" for node in graph.nodes)
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        ("mobilenetv2_075.lamb_in1k", "timm"),
+        ("efficientnet_b0.ra_in1k", "timm"),
+        ("mnasnet0_5", "torchvision"),
+    ],
+)
+def test_weight_tags_are_ignored(name: str, library: str) -> None:
+    assert by_name(name, library) == by_name(name.split(".")[0], library)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "resnet51", "mobilenetv2_1x", "resnext50", "wide_resnext50_2", ""])
+def test_unknown_names_list_the_families(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="Known: "):
+        by_name(name)
+
+
+def test_unknown_library_and_space() -> None:
+    with pytest.raises(UnknownNameError, match="torchvision"):
+        by_name("resnet18", "keras")
+    with pytest.raises(UnknownNameError, match="MCUNet"):
+        nas.zoo.published({"space": "MCUNet", "config": {}})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"space": "OFA"},
+        {"space": "reference-model", "config": {}},
+        {"space": "reference-model", "config": "resnet18"},
+        {"space": "ProxylessNAS", "config": {"stem": 32}},
+        {"space": "OFA-MobileNetV3", "config": {"final_expand": 960, "stages": []}},
+    ],
+)
+def test_malformed_rows_are_refused(row: dict) -> None:
+    with pytest.raises(InvalidInputError, match=r"row|needs|stages"):
+        nas.zoo.published(row)
+
+
+def test_a_published_network_takes_another_number_of_classes() -> None:
+    assert nas.trace(nas.zoo.mobilenetv2.mobilenetv2(), IMAGENET, classes=10).nodes[-1].shape == (10,)
+    assert nas.trace(by_name("resnet18", classes=7), IMAGENET).nodes[-1].shape == (7,)

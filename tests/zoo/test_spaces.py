@@ -1,0 +1,104 @@
+"""The zoo's spaces: their sizes, and that their architectures fit their images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nasturtium as nas
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.zoo.resolution import halvings, strides
+
+INPUTS = {"nasbench101": (3, 32, 32), "nasbench201": (3, 32, 32)}
+LARGE = ("ofa_mobilenetv3", "ofa_proxyless", "proxylessnas")
+
+
+def test_sizes_are_the_published_ones(reference: Path) -> None:
+    sizes = json.loads(reference.read_text())["cardinalities"]
+    assert nas.zoo.space("ofa_mobilenetv3").size == sizes["ofa_mbv3_per_resolution"]
+    assert nas.zoo.space("ofa_proxyless").size == sizes["ofa_proxyless_per_resolution"]
+    assert nas.zoo.space("proxylessnas").size == sizes["proxyless_imagenet"]
+    assert nas.zoo.space("nasbench201").size == sizes["nasbench201"]
+
+
+@pytest.mark.parametrize("family", [f for f in nas.zoo.FAMILIES if f.size is not None], ids=lambda f: f.name)
+def test_declared_sizes_are_measured(family: nas.zoo.Family) -> None:
+    assert nas.zoo.space(family.name).size == family.size
+
+
+def test_sizes_in_closed_form() -> None:
+    assert nas.zoo.space("mobile").size == 3**4 * (6 + 6**2 + 6**3) ** 3
+    assert nas.zoo.space("chain").size == (2 * (27 + 27**2)) ** 2 * (1 + 9 + 9**2)
+    assert nas.zoo.space("proxylessnas").size == 6**6 * 7**15
+    assert nas.zoo.space("ofa_mobilenetv3").size == (9**2 + 9**3 + 9**4) ** 5
+
+
+def test_every_space_has_a_family_and_says_its_paper() -> None:
+    assert set(nas.zoo.SPACES) <= {f.name for f in nas.zoo.FAMILIES}
+    for f in nas.zoo.FAMILIES:
+        assert f.level in ("cell", "network")
+        assert all((f.task, f.paper, f.title))
+        assert nas.zoo.family(f.name) is f
+
+
+@pytest.mark.parametrize("name", sorted(nas.zoo.SPACES))
+def test_samples_give_the_classes(name: str) -> None:
+    shape = (3, 224, 224) if name in LARGE else INPUTS.get(name, (1, 8, 8))
+    space = nas.zoo.space(name, shape)
+    rng = Random(0)
+    for _ in range(5):
+        graph = nas.trace(space.sample(rng), shape, classes=7)
+        assert graph.nodes[-1].shape == (7,)
+        paths = [node.path for node in graph.nodes]
+        assert len(paths) == len(set(paths))
+
+
+@given(st.integers(1, 4), st.integers(4, 300), st.integers(4, 300), st.sampled_from(["mobile", "chain"]))
+@settings(max_examples=30, deadline=None)
+def test_small_spaces_fit_any_image(channels: int, height: int, width: int, name: str) -> None:
+    space = nas.zoo.space(name, (channels, height, width))
+    graph = nas.trace(space.sample(Random(height)), (channels, height, width), classes=3)
+    assert graph.nodes[-1].shape == (3,)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 0), (4, 0), (8, 1), (16, 2), (28, 3), (32, 3), (64, 4), (224, 5)])
+def test_mobile_leaves_four_to_seven_positions(size: int, count: int) -> None:
+    assert halvings((3, size, size)) == count
+    total = 1
+    for stride in strides(count, 4 if count == 5 else 3):
+        total *= stride
+    assert total == 2**count
+
+
+def test_much_of_the_mobile_space_fits_a_microcontroller() -> None:
+    space = nas.zoo.space("mobile", (1, 8, 8))
+    rng = Random(0)
+    costs = [nas.cost(space.sample(rng), (1, 8, 8), classes=10) for _ in range(100)]
+    assert sum(c.params <= 60_000 and c.peak_memory <= 64 * 1024 for c in costs) >= 25
+
+
+@pytest.mark.parametrize("make", [nas.zoo.mobilenetv2_small, nas.zoo.resnet_small])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 224, 224)])
+def test_baselines_grow_with_their_width(make, shape: tuple[int, int, int]) -> None:
+    macs = [nas.trace(make(shape, width), shape, classes=10).macs for width in (0.25, 0.5, 1.0, 2.0)]
+    assert macs == sorted(set(macs))
+
+
+@pytest.mark.parametrize("make", [nas.zoo.mobilenetv2_small, nas.zoo.resnet_small])
+def test_baselines_refuse_nonsense(make) -> None:
+    with pytest.raises(InvalidInputError, match="positive multiplier"):
+        make((1, 8, 8), 0)
+    with pytest.raises(InvalidInputError, match="input_shape"):
+        make((8, 8), 1.0)
+
+
+def test_unknown_space_lists_the_known_and_the_closest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'mobile'"):
+        nas.zoo.space("mobil")
+    with pytest.raises(UnknownNameError, match="resnet"):
+        nas.zoo.family("resnets")
