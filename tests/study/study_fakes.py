@@ -104,7 +104,8 @@ def misbehave(fault: str, directory: Path) -> None:
         case "hog":
             hoard = []
             while True:
-                hoard.append(bytearray(os.urandom(1 << 20)) * 8)
+                hoard.append(bytearray(b"x") * (16 << 20))
+                time.sleep(0.005)
         case "hang":
             time.sleep(1000)
         case "die":

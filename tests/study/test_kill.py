@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 
 import psutil
@@ -43,7 +44,7 @@ def test_a_search_killed_many_times_ends_as_an_uninterrupted_one(run, start, tmp
                 time.sleep(0.01)
         try:
             process.wait(delay)
-        except Exception:
+        except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
@@ -52,7 +53,7 @@ def test_a_search_killed_many_times_ends_as_an_uninterrupted_one(run, start, tmp
             assert process.returncode == 0, process.stderr.read()
             break
         process = start("killed.db", **options)
-    out, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     print(f"{kills} kills in {time.monotonic() - begun:.0f} s")
     assert kills >= 20

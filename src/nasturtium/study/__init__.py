@@ -12,6 +12,7 @@ from nasturtium.study.events import (
     TrialStarted,
     WorkerLost,
 )
+from nasturtium.study.planning import Plan, plan
 from nasturtium.study.results import FrontMember, Member, Study, StudyInterrupted
 from nasturtium.study.session import resume, search
 
@@ -22,6 +23,7 @@ __all__ = [
     "FrontMember",
     "Listener",
     "Member",
+    "Plan",
     "RunFinished",
     "RunStarted",
     "SearchFinished",
@@ -30,6 +32,7 @@ __all__ = [
     "TrialFinished",
     "TrialStarted",
     "WorkerLost",
+    "plan",
     "resume",
     "search",
 ]

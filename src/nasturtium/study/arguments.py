@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study.events import Listener
 from nasturtium.study.runner import Schedule
-from nasturtium.trial import Constraint, Objective
+from nasturtium.trial import Constraint, Metric, Objective
+from nasturtium.trial import constraints as read_constraints
+from nasturtium.trial import objectives as read_objectives
 from nasturtium.trial.types import Strategy
 
 
@@ -75,6 +78,44 @@ class Setup:
     """Whether stored blocks of other modules may be imported: what the caller passed in is imported already."""
 
 
+Named = str | Metric
+
+
+def read_setup(
+    space: Any,
+    task: Any,
+    *,
+    maximize: Named | Sequence[Named] = (),
+    minimize: Named | Sequence[Named] = (),
+    constraints: str | Constraint | Sequence[str | Constraint] = (),
+    strategy: Any = None,
+    estimator: Any = None,
+    baseline: Literal["random"] | None = None,
+    references: Sequence[tuple[str, Block | Architecture]] = (),
+    listeners: Sequence[Listener] = (),
+    **options: Any,
+) -> Setup:
+    """Read and check the arguments of `search`; writes nothing.
+
+    Raises:
+        InvalidInputError: one cannot be used.
+    """
+    if baseline not in (None, "random"):
+        raise InvalidInputError(f"`baseline` must be 'random' or None, got {baseline!r}.")
+    return Setup(
+        space=read_space(space),
+        task=read_task(task),
+        strategy=read_strategy(strategy),
+        estimator=read_estimator(estimator),
+        objectives=read_objectives(maximize, minimize),
+        constraints=read_constraints(constraints),
+        options=Options(**options),
+        baseline=baseline,
+        references=tuple((str(name), read_closed(name, block)) for name, block in references),
+        listeners=tuple(listeners),
+    )
+
+
 def read_space(space: object) -> Space:
     """The space of an argument."""
     if isinstance(space, Space):
@@ -119,7 +160,7 @@ def read_estimator(estimator: Any) -> Any:
     if estimator is None:
         from nasturtium.estimators import Trained  # noqa: PLC0415
 
-        return Trained()
+        return Trained(epochs=10)
     if not callable(getattr(estimator, "estimate", None)):
         raise InvalidInputError(
             f"`estimator` must have `estimate`, such as `nas.estimators.Trained(epochs=10)`, got {estimator!r}."

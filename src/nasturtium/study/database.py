@@ -125,7 +125,6 @@ def _configure_sqlite(engine: Engine) -> None:
         connection.isolation_level = None  # transactions are begun below, explicitly
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -139,12 +138,22 @@ def _configure_sqlite(engine: Engine) -> None:
 def _migrate(engine: Engine, location: Location) -> None:
     with engine.connect().execution_options(nasturtium_reads=True) as connection:
         current = _revision(connection, location)
+    if location.path is not None:
+        _use_wal(engine)  # kept in the file; not before it is known to be a study, or empty
     if current == HEAD:
         return
     with engine.begin() as connection:
         current = _revision(connection, location)  # another process may have been first
         if current != HEAD:
             _upgrade(connection)
+
+
+def _use_wal(engine: Engine) -> None:
+    connection = engine.raw_connection()  # the mode cannot be changed inside a transaction
+    try:
+        connection.cursor().execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
 
 
 def _upgrade(connection: Connection) -> None:

@@ -51,7 +51,7 @@ class InProcess:
         """Queue it."""
         self._queue.append(work)
 
-    def wait(self, timeout: float) -> list[Outcome]:  # noqa: ARG002  (the protocol's)
+    def wait(self, timeout: float) -> list[Outcome]:
         """Run the next one to its end."""
         if not self._queue:
             return []

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 import psutil
@@ -46,6 +45,8 @@ class PoolSettings:
     """Seconds of wall time a trial and attempt."""
     memory_limit: int | None = None
     """Bytes of resident memory of a worker with its children, libraries included (PyTorch alone is some 250 MB)."""
+    script: str | None = None
+    """The user's script, where what workers need is defined in it."""
     retries: int = 2
     """How often a trial whose worker was killed from outside is tried again."""
 
@@ -139,7 +140,7 @@ class Pool:
         worker.listener.start()
         settings = self.settings
         setup = {
-            "path": sys.path, "main": _main_path(settings), "estimator": dict(settings.estimator),
+            "path": sys.path, "main": settings.script, "estimator": dict(settings.estimator),
             "task": dict(settings.task), "threads": settings.threads, "device": settings.device,
         }  # fmt: skip
         self._say(worker, setup)
@@ -175,8 +176,9 @@ class Pool:
                 worker.ready = True
             case "unusable":
                 raise InvalidInputError(
-                    f"A worker process could not make its estimator or open its task: {message['error']}. Workers load "
-                    "both by import and path; check that these are reachable from another process, or use `workers=1`."
+                    "A worker process could not make its estimator or open its task: "
+                    f"{str(message['error']).rstrip('.')}. Workers load both by import and path; check that "
+                    "these are reachable from another process, or use `workers=1`."
                 )
             case "started":
                 worker.started = time.monotonic()
@@ -254,19 +256,6 @@ class Pool:
                     f"{self.settings.memory_limit:,} bytes, and was stopped."
                 )
         return None
-
-
-def _main_path(settings: PoolSettings) -> str | None:
-    """The user's script, where the estimator is defined in it."""
-    if not str(settings.estimator["type"]).startswith("__main__:"):
-        return None
-    path = getattr(sys.modules["__main__"], "__file__", None)
-    if path is None:
-        raise InvalidInputError(
-            f"The estimator {settings.estimator['type']!r} is defined interactively, so worker processes cannot import "
-            "it; put it in a module, or use `workers=1`."
-        )
-    return str(Path(path).resolve())
 
 
 def _resident(pid: int) -> int:

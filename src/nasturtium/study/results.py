@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
 
-from nasturtium.errors import InvalidInputError, StoreError
+from nasturtium.errors import StoreError
 from nasturtium.space import Architecture
 from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
 from nasturtium.study.database import Location, locate
@@ -77,9 +77,9 @@ class Member:
         """The trained weights; not there if the estimator trains none."""
         return self.directory / "weights.safetensors"
 
-    def export(self, directory: str | Path) -> Path:
+    def export(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Write model, weights, ONNX and model card; see `Study.export`."""
-        return self.study.export(directory, self)
+        return self.study.export(directory, self, overwrite=overwrite)
 
 
 FrontMember = Member
@@ -253,7 +253,7 @@ class Study:
                            "reason": run.reason, "seconds": run.seconds} for run in self._runs()}  # fmt: skip
         return {
             "study": self.location.text,
-            "created": record.created,
+            "created": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds"),
             "task": record.task["name"],
             "seed": compared["seed"],
             "concurrency": compared["concurrency"],
@@ -285,30 +285,46 @@ class Study:
     # -- taking home -------------------------------------------------------------------------------------------------
 
     def export(
-        self, directory: str | Path, member: Member | None = None, *, data_root: str | Path | None = None
+        self,
+        directory: str | Path,
+        member: Member | None = None,
+        *,
+        task: Any = None,
+        data_root: str | Path | None = None,
+        overwrite: bool = False,
     ) -> Path:
         """Write a trained network so that it can be used without nasturtium; default the best one.
 
-        The network is measured on the test split the first time it is exported; the figures are stored and not
-        measured again, so that nobody chooses by them.
+        The network is measured on the test split the first time it is exported; the figures are stored with the study
+        and not measured again, so that nobody chooses by them.
+
+        Args:
+            directory: Where.
+            member: Which; the best one by default.
+            task: The study's task, where it cannot be opened again from the study.
+            data_root: Where the task's data are now, if they were moved.
+            overwrite: Whether to replace an earlier export.
 
         Raises:
             StoreError: its weights are not there.
             ExportError: what was written does not give the outputs of what was trained.
         """
-        from nasturtium.study.taking import export_member  # noqa: PLC0415  (PyTorch)
+        from nasturtium.study.taking import export_member, stored_task  # noqa: PLC0415  (PyTorch)
 
-        return export_member(self, member or self.best, Path(directory), data_root)
+        chosen = member or self.best
+        task = task if task is not None else stored_task(dict(self.task), data_root)
+        facts = self.facts
+        kept = ("task", "seed", "created", "strategy", "estimator", "threads", "versions", "hardware", "study")
+        tested = export_member(
+            chosen, Path(directory), task, self.constraints, {name: facts[name] for name in kept}, overwrite=overwrite
+        )  # fmt: skip
+        if chosen.test_metrics is None:
+            self._store_test_metrics(chosen, tested)
+        return Path(directory)
 
-    def copy_files(self, member: Member, directory: Path) -> None:
-        """Copy what a trial left behind."""
-        shutil.copytree(member.directory, directory, dirs_exist_ok=True)
-
-    def store_test_metrics(self, member: Member, metrics: Mapping[str, float]) -> None:
-        """Keep what was measured on test."""
+    def _store_test_metrics(self, member: Member, metrics: Mapping[str, float]) -> None:
         run = self._run(member.role)
-        if run is None:
-            raise InvalidInputError(f"{self.location.text!r} has no run {member.role!r}.")
+        assert run is not None
         self._read(lambda store: store.set_test_metrics(run.id, member.number, metrics))
         self.refresh()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -14,16 +16,14 @@ from types import FrameType
 from typing import Any, Literal
 
 from nasturtium.errors import InvalidInputError, NasturtiumError, StoreError
-from nasturtium.graph import CostModel
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study import events
 from nasturtium.study.arguments import (
+    Named,
     Options,
     Setup,
-    read_closed,
-    read_estimator,
+    read_setup,
     read_space,
-    read_strategy,
     read_task,
 )
 from nasturtium.study.codec import describe, restore
@@ -31,16 +31,14 @@ from nasturtium.study.database import Location, locate
 from nasturtium.study.executors import Executor, InProcess, Observer
 from nasturtium.study.identity import check_same, hardware, versions
 from nasturtium.study.pool import Pool, PoolSettings
+from nasturtium.study.problem import problem_of
 from nasturtium.study.references import Listed
 from nasturtium.study.results import Study, StudyInterrupted
 from nasturtium.study.runner import Runner, Schedule
 from nasturtium.study.store import Store, StudyRecord
 from nasturtium.study.worker import MARK
-from nasturtium.trial import Constraint, Metric, Problem, objectives, parse_objective
-from nasturtium.trial import constraints as read_constraints
+from nasturtium.trial import Constraint, Problem, parse_objective
 from nasturtium.trial.types import Strategy
-
-Named = str | Metric
 
 
 def search(
@@ -83,10 +81,10 @@ def search(
         minimize: Metrics to make small, for example "macs".
         constraints: For example `nas.params <= 60_000` or "peak_memory <= 64KiB".
         strategy: Default regularized evolution; a name of `nas.strategies.STRATEGIES` is accepted.
-        estimator: Default `nas.estimators.Trained()`.
+        estimator: Default `nas.estimators.Trained(epochs=10)`.
         trials: Budget. A larger one on a later run extends the study.
         seed: Of the strategy and, with the trial's number, of each training.
-        workers: Processes. 1 means in this process, unless a limit is set or retries could matter.
+        workers: Processes. 1 means in this process, unless a limit is set.
         concurrency: How many trials may be under way without knowing of each other; the result depends on it, and not
             on `workers`, which uses at most so many.
         schedule: "deterministic", or "asynchronous" (completion order; reproducible from its log only).
@@ -119,26 +117,13 @@ def search(
         >>> import nasturtium as nas
         >>> study = nas.search(space, "digits", maximize="accuracy", minimize="macs", trials=40)  # doctest: +SKIP
     """
-    options = Options(
-        trials=trials, seed=seed, workers=workers, concurrency=concurrency, schedule=schedule, threads=threads,
-        device=device, time_limit=time_limit, memory_limit=memory_limit, seconds=seconds, retries=retries,
-        failures=failures,
+    setup = read_setup(
+        space, task, maximize=maximize, minimize=minimize, constraints=constraints, strategy=strategy,
+        estimator=estimator, trials=trials, seed=seed, workers=workers, concurrency=concurrency, schedule=schedule,
+        baseline=baseline, references=references, threads=threads, device=device, time_limit=time_limit,
+        memory_limit=memory_limit, seconds=seconds, retries=retries, failures=failures, listeners=listeners,
     )  # fmt: skip
-    if baseline not in (None, "random"):
-        raise InvalidInputError(f"`baseline` must be 'random' or None, got {baseline!r}.")
-    plan = Setup(
-        space=read_space(space),
-        task=read_task(task),
-        strategy=read_strategy(strategy),
-        estimator=read_estimator(estimator),
-        objectives=objectives(maximize, minimize),
-        constraints=read_constraints(constraints),
-        options=options,
-        baseline=baseline,
-        references=tuple((str(name), read_closed(name, block)) for name, block in references),
-        listeners=tuple(listeners),
-    )
-    return _start(plan, study, files)
+    return _start(setup, study, files)
 
 
 def resume(
@@ -245,7 +230,7 @@ def _start(plan: Setup, study: str | Path | None, files: str | Path | None) -> S
     record = _record(plan)
     if _needs_processes(plan.options):
         _shareable(plan, record)
-    problem = _problem(plan, plan.options.seed)
+    problem = problem_of(plan)
     if not _exists(location):
         plan.strategy.setup(problem)
         plan.strategy.ask(0)  # nothing is written for a search that has no solution
@@ -321,8 +306,22 @@ def _executor(plan: Setup, record: StudyRecord, observer: Observer) -> Executor:
         workers=min(options.workers, options.concurrency), estimator=record.settings["compared"]["estimator"],
         task=record.task["reference"], threads=options.threads, device=options.device,
         time_limit=options.time_limit, memory_limit=options.memory_limit, retries=options.retries,
+        script=_script(record),
     )  # fmt: skip
     return Pool(settings, observer)
+
+
+def _script(record: StudyRecord) -> str | None:
+    """The user's script, where the space, the task or the estimator is defined in it: workers import it."""
+    if "__main__:" not in json.dumps([record.space, record.task, record.settings["compared"]["estimator"]]):
+        return None
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if path is None:
+        raise InvalidInputError(
+            "The space, the task or the estimator is defined interactively, so worker processes cannot import it: put "
+            "it in a module, or use `workers=1` without limits."
+        )
+    return str(Path(path).resolve())
 
 
 def _needs_processes(options: Options) -> bool:
@@ -337,32 +336,6 @@ def _shareable(plan: Setup, record: StudyRecord) -> None:
             "`nas.tasks.load` with a name or a folder, or `nas.tasks.from_factory('module:function')`, or arrays saved "
             "to a file; or use `workers=1` without limits."
         )
-
-
-def _problem(plan: Setup, seed: int) -> Problem:
-    model = CostModel(tuple(plan.task.input_shape), **plan.task.context)
-    keys: dict[Architecture, str] = {}
-
-    def cheap(architecture: Architecture) -> Mapping[str, float]:
-        cost = model(architecture)
-        return {name: float(getattr(cost, name)) for name in ("params", "macs", "activations", "peak_memory")}
-
-    return Problem(
-        space=plan.space, objectives=plan.objectives, constraints=plan.constraints, seed=seed,
-        trials=plan.options.trials, cheap_metrics=cheap, key=_key(plan.task, keys),
-    )  # fmt: skip
-
-
-def _key(task: Any, memo: dict[Architecture, str]) -> Callable[[Architecture], str]:
-    from nasturtium.graph import trace  # noqa: PLC0415
-
-    def key(architecture: Architecture) -> str:
-        if architecture not in memo:
-            graph = trace(architecture.block, tuple(task.input_shape), **task.context)
-            memo[architecture] = graph.canonical_hash
-        return memo[architecture]
-
-    return key
 
 
 def _record(plan: Setup) -> StudyRecord:
