@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from nasturtium.graph.memory import overwritable
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
@@ -120,29 +121,24 @@ class _NeedsGraphError(Exception):
     """The whole graph must tell: there are training-only outputs, or an error to be raised with its full path."""
 
 
-class _Step:
+class _Step(NamedTuple):
     """One operation or one called block, inside a block. Values are numbered: distinct inputs first."""
 
-    __slots__ = ("child", "inputs", "operation", "outputs", "path")
-
-    def __init__(
-        self, path: str, operation: Operation | None, child: _Summary | None, inputs: tuple[int, ...], outputs: range
-    ) -> None:
-        self.path = path
-        self.operation = operation
-        self.child = child
-        self.inputs = inputs
-        """Values that it really reads."""
-        self.outputs = outputs
-        """Values that it makes."""
+    path: str
+    operation: Operation | None
+    child: _Summary | None
+    inputs: tuple[int, ...]
+    """Values that it really reads."""
+    outputs: range
+    """Values that it makes."""
 
 
 class _Summary:
     """What a block is, for given input shapes, to whoever calls it."""
 
     __slots__ = (
-        "_last", "_peaks", "_produced", "activations", "arity", "macs", "outputs", "params", "shapes", "sizes", "steps",
-        "structure", "used",
+        "_last", "_peaks", "activations", "arity", "macs", "outputs", "params", "plain", "produced", "shapes", "sizes",
+        "steps", "structure", "used",
     )  # fmt: skip
 
     def __init__(self, arity: int, shapes: list[Shape], steps: list[_Step], result: object) -> None:
@@ -174,15 +170,12 @@ class _Summary:
         self.params: int = sum(self.weights("").values()) if _may_tie(steps) else params
         self.used = tuple([v for v in range(arity) if last[v] >= 0])
         """Inputs that some operation reads."""
-        self._produced = tuple(dict.fromkeys([v for v in self.outputs if v >= arity]))
+        self.produced = tuple(dict.fromkeys([v for v in self.outputs if v >= arity]))
         """Distinct outputs that are not inputs."""
+        self.plain = arity == 1 and self.used == (0,) and result.__class__ is ConcreteTensor and self.outputs != (0,)
+        """Whether it reads its one input and returns one new tensor."""
         self._last = last
         self._peaks: dict[tuple[int, int], int] = {}
-
-    @property
-    def produced(self) -> tuple[int, ...]:
-        """Distinct outputs that are not inputs."""
-        return self._produced
 
     def weights(self, prefix: str) -> dict[str, int]:
         """Parameters of each operation that has some, by path; the first at a path counts."""
@@ -212,7 +205,7 @@ class _Summary:
             for bit, v in enumerate(self.used):
                 if survives >> bit & 1:
                     last[v] = FOREVER
-            for bit, v in enumerate(self._produced):
+            for bit, v in enumerate(self.produced):
                 if alive >> bit & 1:
                     last[v] = FOREVER
             found = self._peaks[key] = self._simulate(last)
@@ -347,6 +340,11 @@ class _Recorder(FlatTracer):
 
     def _place(self, path: str, summary: _Summary, distinct: list[ConcreteTensor]) -> object:
         start = len(self.shapes)
+        if summary.plain:
+            shape = summary.shapes[summary.outputs[0]]
+            self.shapes.append(shape)
+            self.steps.append(_Step(path, None, summary, (distinct[0].index,), range(start, start + 1)))
+            return ConcreteTensor(self, start, shape)
         produced = summary.produced
         outside: dict[int, Tensor] = dict(enumerate(distinct))
         for v in produced:

@@ -20,7 +20,8 @@ from nasturtium.errors import ShapeError
 Shape = tuple[int, ...]
 
 ACTIVATIONS = (
-    "relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu", "elu", "leaky_relu", "prelu", "mish",
+    "relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu", "elu", "leaky_relu", "prelu",
+    "mish",
 )  # fmt: skip
 
 

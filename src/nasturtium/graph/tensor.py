@@ -131,7 +131,7 @@ class ConcreteTensor(Tensor):
     """A symbolic tensor with one known shape."""
 
     __slots__ = ("shape",)
-    shape: Shape  # type: ignore[assignment]
+    shape: Shape
 
     def __init__(self, tracer: Tracer, index: int, shape: Shape) -> None:
         self.tracer = tracer

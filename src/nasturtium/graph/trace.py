@@ -176,9 +176,9 @@ def named_shapes(inputs: Inputs) -> dict[str, Shape]:
     if isinstance(inputs, Mapping):
         shapes = {name: tuple(shape) for name, shape in inputs.items()}
     elif inputs and isinstance(inputs[0], (tuple, list)):
-        shapes = {f"input.{i}": tuple(cast("Shape", shape)) for i, shape in enumerate(inputs)}
+        shapes = {f"input.{i}": tuple(shape) for i, shape in enumerate(inputs)}
     else:
-        shapes = {"input": tuple(inputs)}
+        shapes = {"input": cast("Shape", tuple(inputs))}
     for name, shape in shapes.items():
         if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
             raise TraceError(f"Input {name!r} must have a shape of positive integers without the batch, got {shape!r}.")
