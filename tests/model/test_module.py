@@ -38,6 +38,7 @@ def test_shape_and_costs_are_measured():
 def test_it_is_searched_like_any_block():
     space = Space(Chain((ConvAct(5), Module(Blur, channels=one_of(4, 6), kernel=one_of(1, 3)), Head())))
     assert space.size == 4
+    assert [d.name for d in space.decisions] == ["layers.1.arguments.channels", "layers.1.arguments.kernel"]
     found = {trace(a, SHAPE, classes=2).params for a in space.enumerate()}
     assert len(found) == 4
     architecture = space.sample(random.Random(0))
@@ -114,6 +115,7 @@ def test_what_fails_on_the_meta_device_can_be_stated():
         (lambda: Module(nn.ReLU()), InvalidInputError, "takes a subclass"),
         (lambda: Module(Pair), TraceError, "must return one tensor"),
         (lambda: Module(Blur, chanels=3), TraceError, "chanels"),
+        (lambda: Module(Blur, digest="0"), TraceError, "has changed"),
         (lambda: Module(Blur, channels=torch.ones(1)), InvalidInputError, "JSON value"),
         (lambda: Module(Blur, {"channels": 3}, channels=4), InvalidInputError, "given twice"),
         (lambda: Module("torch.nn:LSTM", input_size=3, hidden_size=3), TraceError, "failed on the meta device"),
@@ -147,3 +149,11 @@ def test_identity_changes_with_the_source(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(folder)
         digests.append(trace(Module(f"layer_{number}:L"), SHAPE).nodes[-1].operation.digest)
     assert digests[0] != digests[1]
+
+
+def test_a_stored_module_whose_source_changed_is_refused():
+    stored = block_to_dict(Module(Blur))
+    assert len(stored["fields"]["digest"]) == 16
+    stored["fields"]["digest"] = "0" * 16
+    with pytest.raises(TraceError, match=r"my_layers.*has changed"):
+        trace(block_from_dict(stored), SHAPE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ class Module(Block):
     meta device, which computes no numbers; what fails there can be stated instead.
 
     It is stored as its import path and JSON arguments, never pickled; its identity is these and the digest of the
-    source file that defines the class.
+    source file that defines the class. A stored module whose source has changed since is refused.
 
     Args:
         target: The class, or "package.module:Class".
@@ -39,6 +40,7 @@ class Module(Block):
         output: Output shape without the batch, instead of measuring.
         params: Trainable parameters, instead of counting; needed with `output`.
         macs: Multiply-accumulates for one sample, instead of counting; needed with `output`.
+        digest: Of the source file, as stored; None takes that of the class, or none where it is not imported yet.
         **keywords: Arguments of the class: JSON values, tuples, or choices among them.
 
     Raises:
@@ -58,6 +60,7 @@ class Module(Block):
     output: Shape | None = None
     params: int | None = None
     macs: int | None = None
+    digest: str = ""
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Module(Block):
         output: Iterable[int] | None = None,
         params: int | None = None,
         macs: int | None = None,
+        digest: str | None = None,
         **keywords: object,
     ) -> None:
         path = target if isinstance(target, str) else opaque.import_path(target)
@@ -81,6 +85,9 @@ class Module(Block):
             )
         fields: dict[str, Any] = {"target": path, "arguments": frozen, "params": params, "macs": macs}
         fields["output"] = None if output is None else tuple(output)
+        if digest is None:
+            digest = opaque.source_digest(path) if path.partition(":")[0] in sys.modules else ""
+        fields["digest"] = digest
         for name in self._field_names:
             object.__setattr__(self, name, fields[name])
 
@@ -97,6 +104,13 @@ class Module(Block):
             if name in accepted and name not in values:
                 values[name] = xs[0].channels
         text = json.dumps(values, sort_keys=True)
+        digest = opaque.source_digest(self.target)
+        if self.digest not in ("", digest):
+            raise TraceError(
+                f"The source of {self.target!r} ({opaque.source_file(self.target)}) has changed since this block was "
+                f"made (digest {self.digest}, now {digest}), so it may be another network. Bring that source back, or "
+                "make the space anew."
+            )
         if self.output is None:
             measured = opaque.measure(self.target, text, tuple([x.shape for x in xs]))
         elif self.params is None or self.macs is None:
@@ -106,7 +120,7 @@ class Module(Block):
         operation = Opaque(
             target=self.target,
             arguments=text,
-            digest=opaque.source_digest(self.target),
+            digest=digest,
             output=measured.output,
             parameters=measured.params,
             multiply_accumulates=measured.macs,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from nasturtium.errors import InvalidSpaceError
 from nasturtium.space.block import Block, Open, is_open
@@ -148,7 +148,7 @@ class Structure:
         if isinstance(value, Block):
             node.children = self._children([(_join(path, n), getattr(value, n)) for n in value._field_names])
         elif isinstance(value, tuple):
-            node.children = self._children([(_join(path, str(i)), item) for i, item in enumerate(value)])
+            node.children = self._children(_named_items(path, value))
         elif isinstance(value, Prefix):
             self._prefix(node, value, path)
         elif isinstance(value, Choice):
@@ -268,6 +268,17 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _named_items(path: str, items: tuple[object, ...]) -> list[tuple[str, object]]:
+    """Items of a tuple by number; a pair such as `("channels", choice)` is named by its text."""
+    if _is_pair(items):
+        return [(path, item) for item in items]
+    return [(_join(path, item[0] if _is_pair(item) else str(i)), item) for i, item in enumerate(items)]
+
+
+def _is_pair(value: object) -> TypeGuard[tuple[str, object]]:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
 
 
 def _join(path: str, name: str) -> str:
