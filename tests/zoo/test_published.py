@@ -10,6 +10,7 @@ import pytest
 
 import nasturtium as nas
 from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.space import block_from_dict, block_to_dict
 from nasturtium.zoo.published import by_name
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())
@@ -18,7 +19,18 @@ IMAGENET = (3, 224, 224)
 FAMILIES = {
     "OFA", "OFA-MobileNetV3", "OFA-ProxylessNASNets", "ProxylessNAS", "MCUNet/TinyNAS", "NAS-Bench-201",
 }  # fmt: skip
-NAMES = ("resnet", "mobilenet", "mnasnet", "semnasnet", "efficientnet", "spnasnet", "fbnetc", "tinynet")
+NAMES = (
+    "resnet",
+    "mobilenet",
+    "mnasnet",
+    "semnasnet",
+    "efficientnet",
+    "spnasnet",
+    "fbnetc",
+    "tinynet",
+    "lcnet",
+    "hardcorenas",
+)
 
 
 def mismatch(row: dict) -> str | None:
@@ -49,6 +61,12 @@ def test_golden_rows(part: str) -> None:
     wrong = [text for row in GOLDEN[part] if (text := mismatch(row)) is not None]
     print(f"\ngolden {part} matched: {len(GOLDEN[part]) - len(wrong)} of {len(GOLDEN[part])}")
     assert not wrong
+
+
+def test_published_networks_are_stored_as_json() -> None:
+    for row in GOLDEN["rows"][::5]:
+        block = nas.zoo.published(row)
+        assert block_from_dict(json.loads(json.dumps(block_to_dict(block)))) == block
 
 
 def test_cifar_resnets_have_the_published_parameters() -> None:

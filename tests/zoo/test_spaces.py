@@ -15,7 +15,7 @@ from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.zoo.resolution import halvings, strides
 
 INPUTS = {"nasbench101": (3, 32, 32), "nasbench201": (3, 32, 32)}
-LARGE = ("ofa_mobilenetv3", "ofa_proxyless", "proxylessnas")
+LARGE = ("ofa_mobilenetv3", "ofa_proxyless", "ofa_resnet50d", "proxylessnas")
 
 
 def test_sizes_are_the_published_ones(reference: Path) -> None:
@@ -36,6 +36,23 @@ def test_sizes_in_closed_form() -> None:
     assert nas.zoo.space("chain").size == (2 * (27 + 27**2)) ** 2 * (1 + 9 + 9**2)
     assert nas.zoo.space("proxylessnas").size == 6**6 * 7**15
     assert nas.zoo.space("ofa_mobilenetv3").size == (9**2 + 9**3 + 9**4) ** 5
+
+
+def test_resnet50d_space_holds_the_published_networks() -> None:
+    """Hidden widths by ratio agree with the authors' two roundings, so the space's ends are the published networks."""
+    space = nas.zoo.space("ofa_resnet50d")
+    # reference_values.json: ofa_resnet50 max, min
+    for last, params, macs in ((True, 48_105_992, 7_491_643_904), (False, 6_539_280, 962_192_128)):
+        values = {d.name: d.choice.count - 1 if last else 0 for d in space.decisions}
+        if not last:
+            values = {n: v for n, v in values.items() if not any(f"blocks.{i}." in n for i in inactive(n))}
+        graph = nas.trace(space.architecture(values, indices=True), (3, 224, 224), classes=1000)
+        assert (graph.params, graph.macs) == (params, macs)
+
+
+def inactive(name: str) -> range:
+    """Numbers of the blocks that the shallowest stage of a decision does not have."""
+    return range(4, 6) if name.startswith("layers.4.") else range(2, 6)
 
 
 def test_every_space_has_a_family_and_says_its_paper() -> None:
@@ -95,6 +112,17 @@ def test_baselines_refuse_nonsense(make) -> None:
         make((1, 8, 8), 0)
     with pytest.raises(InvalidInputError, match="input_shape"):
         make((8, 8), 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(nas.zoo.SPACES))
+def test_spaces_and_architectures_are_stored_as_json(name: str) -> None:
+    space = nas.zoo.space(name)
+    again = nas.Space.from_dict(json.loads(json.dumps(space.to_dict())))
+    assert again.fingerprint == space.fingerprint
+    architecture = space.sample(Random(1))
+    read = nas.Architecture.from_dict(json.loads(json.dumps(architecture.to_dict())))
+    assert read.block == architecture.block
+    assert space.contains(read)
 
 
 def test_unknown_space_lists_the_known_and_the_closest() -> None:

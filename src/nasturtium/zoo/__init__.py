@@ -8,8 +8,11 @@ from nasturtium.zoo import (
     chain,
     efficientnet,
     fbnet,
+    hardcorenas,
+    lcnet,
     mnasnet,
     mobile,
+    mobilenetv1,
     mobilenetv2,
     mobilenetv3,
     nasbench101,
@@ -20,6 +23,7 @@ from nasturtium.zoo import (
 )
 from nasturtium.zoo.mobile import mobilenetv2_small
 from nasturtium.zoo.published import by_name, published
+from nasturtium.zoo.references import references
 from nasturtium.zoo.registry import FAMILIES, SPACES, Family, family, space
 from nasturtium.zoo.resnet import resnet_small
 
@@ -32,8 +36,11 @@ __all__ = [
     "efficientnet",
     "family",
     "fbnet",
+    "hardcorenas",
+    "lcnet",
     "mnasnet",
     "mobile",
+    "mobilenetv1",
     "mobilenetv2",
     "mobilenetv2_small",
     "mobilenetv3",
@@ -42,6 +49,7 @@ __all__ = [
     "once_for_all",
     "proxylessnas",
     "published",
+    "references",
     "resnet",
     "resnet_small",
     "space",

@@ -8,11 +8,9 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
-
 from nasturtium.blocks import Sequential
 from nasturtium.errors import InvalidInputError
-from nasturtium.zoo.notation import Style, Table, network
+from nasturtium.zoo.notation import HARD_SQUEEZE, Style, Table, network
 
 LARGE: Table = (
     "ds_r1_k3_s1_e1_c16_nre",
@@ -31,7 +29,6 @@ SMALL: Table = (
     "ir_r3_k5_s2_e6_c96_se0.25",
     "cn_r1_k1_s1_c576",
 )
-SQUEEZE: dict[str, Any] = {"se_of": "expanded", "se_divisor": 8, "se_act": "relu", "se_gate": "hardsigmoid"}
 
 
 def minimal(table: Table) -> Table:
@@ -68,7 +65,7 @@ def mobilenetv3(
         act="relu" if is_minimal else "hardswish",
         width=width,
         depth=depth,
-        se=SQUEEZE,
+        se=HARD_SQUEEZE,
         padding=padding,
         norm={"eps": 1e-3, "momentum": 0.01},
     )
@@ -79,3 +76,11 @@ def mobilenetv3(
         features=1280 if size == "large" else 1024,
         classes=classes,
     )
+
+
+def mobilenetv3_rw(*, classes: int | None = None) -> Sequential:
+    """A variant of the large network: unrounded squeeze-and-excitation, and no bias in the hidden layer."""
+    squeeze = HARD_SQUEEZE | {"se_divisor": 1, "se_act": "hardswish"}
+    style = Style(act="hardswish", se=squeeze, norm={"eps": 1e-3})
+    table = (LARGE[0] + "_noskip", *LARGE[1:])
+    return network(table, style, stem=16, features=1280, features_bias=False, classes=classes)

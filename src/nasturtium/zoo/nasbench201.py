@@ -144,7 +144,7 @@ def to_string(architecture: Architecture | Block) -> str:
     Raises:
         InvalidArchitectureError: it is not a closed NAS-Bench-201 cell.
     """
-    block = getattr(architecture, "block", architecture)
+    block = architecture if isinstance(architecture, Block) else architecture.block
     cell = getattr(block, "cell", block)
     known = {operation: name for name, operation in OPERATIONS.items()}
     if not isinstance(cell, SumCell) or len(cell.edges) != 6 or not all(edge in known for edge in cell.edges):

@@ -17,6 +17,14 @@ from nasturtium.space import Block
 
 ROW = re.compile(r"^(ir|dsa|ds|cn)((?:_(?:r\d+|k\d+|s\d|e[\d.]+|c\d+|se[\d.]+|noskip|nre))+)$")
 
+HARD_SQUEEZE: dict[str, Any] = {
+    "se_of": "expanded",
+    "se_divisor": 8,
+    "se_act": "relu",
+    "se_gate": "hardsigmoid",
+}
+"""Squeeze-and-excitation of MobileNetV3."""
+
 Table = tuple[str, ...]
 """One stage an item; the rows of a stage are separated by spaces."""
 

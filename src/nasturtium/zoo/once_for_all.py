@@ -298,3 +298,27 @@ def resnet50d(
         )
     stem = ResidualStem(make_divisible(64 * scale[1]), make_divisible(32 * scale[0]), depths[0] == 2)
     return Sequential(stem, MaxPool(3, 2), *stages, Classifier(classes))
+
+
+def resnet50d_space(input_shape: tuple[int, ...] = (3, 224, 224)) -> Space:
+    """The ResNet-50D space.
+
+    Open are the stem's middle width, its output width and whether its middle convolution is there; of each stage its
+    width (0.65, 0.8 or 1 of ResNet-50's) and depth (up to two blocks more than the least); of each block the ratio of
+    its hidden width. Multipliers that round to one width are one option (of the stem's middle, 24 channels).
+
+    Args:
+        input_shape: `(channels, height, width)`; the network halves it five times, whatever it is.
+    """
+    del input_shape
+
+    def widths(channels: int) -> Any:
+        return one_of(*dict.fromkeys(make_divisible(channels * scale) for scale in RESNET_MULTIPLIERS))
+
+    stages = []
+    for i, (base, channels) in enumerate(zip(RESNET_DEPTHS, RESNET_WIDTHS, strict=True)):
+        block = Bottleneck(ratio=one_of(*RESNET_RATIOS), divisor=8, shortcut="pool")
+        depth = one_of(base, base + 1, base + 2)
+        stages.append(repeat(block, depth, width=widths(channels), stride=2 if i else 1))
+    stem = ResidualStem(widths(64), widths(32), one_of(False, True))
+    return Space(Sequential(stem, MaxPool(3, 2), *stages, Classifier()))

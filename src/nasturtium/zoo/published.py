@@ -8,11 +8,11 @@ from typing import Any
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.space import Block
-from nasturtium.zoo import fbnet, nasbench101, nasbench201, once_for_all, proxylessnas
+from nasturtium.zoo import fbnet, hardcorenas, lcnet, mobilenetv1, nasbench101, nasbench201, once_for_all, proxylessnas
 from nasturtium.zoo.efficientnet import efficientnet, tinynet
 from nasturtium.zoo.mnasnet import mnasnet
 from nasturtium.zoo.mobilenetv2 import mobilenetv2
-from nasturtium.zoo.mobilenetv3 import mobilenetv3
+from nasturtium.zoo.mobilenetv3 import mobilenetv3, mobilenetv3_rw
 from nasturtium.zoo.resnet import Variant, resnet, resnet_cifar
 
 CLASSES = 1000
@@ -64,20 +64,24 @@ def _resnet(match: re.Match[str], classes: int) -> Block:
 
 
 RESNETS = (
-    r"(?P<se>se)?resnet(?P<depth>\d+)(?P<letter>[cdst]?)",
-    r"(?P<se>se)?resnext(?P<depth>\d+)(?P<letter>[cdst]?)_(?P<groups>\d+)x(?P<base>\d+)d",
+    r"(?:tv_|ssl_|swsl_)?(?P<se>se)?resnet(?P<depth>\d+)(?P<letter>[cdst]?)",
+    r"(?:tv_|ssl_|swsl_)?(?P<se>se)?resnext(?P<depth>\d+)(?P<letter>[cdst]?)_(?P<groups>\d+)x(?P<base>\d+)d",
     r"wide_resnet(?P<depth>\d+)_(?P<wide>\d)",
 )
 
 TIMM: tuple[tuple[str, Maker], ...] = (
     (r"mobilenetv2_(\d{3})(d?)", _mobilenetv2),
-    (r"(tf_)?mobilenetv3_(large|small)_(minimal_)?(\d{3})(d?)", _mobilenetv3),
+    (r"(tf_)?mobilenetv3_(large|small)_(minimal_)?(\d{3})(d?)(?:_miil)?", _mobilenetv3),
+    (r"mobilenetv3_rw", lambda _, c: mobilenetv3_rw(classes=c)),
+    (r"mobilenetv1_(\d{3})", lambda m, c: mobilenetv1.mobilenetv1(_multiplier(m[1]), classes=c)),
+    (r"lcnet_(\d{3})", lambda m, c: lcnet.lcnet(_multiplier(m[1]), classes=c)),
+    (r"hardcorenas_([a-f])", lambda m, c: hardcorenas.hardcorenas(m[1], classes=c)),
     (r"mnasnet_(small|a1|b1)", lambda m, c: mnasnet(m[1], classes=c)),
     (r"mnasnet_(\d{3})", lambda m, c: mnasnet("b1", _multiplier(m[1]), classes=c)),
     (r"semnasnet_(\d{3})", lambda m, c: mnasnet("a1", _multiplier(m[1]), classes=c)),
     (r"spnasnet_(\d{3})", lambda m, c: mnasnet("single_path", _multiplier(m[1]), classes=c)),
     (r"fbnetc_(\d{3})", lambda m, c: fbnet.fbnet_c(_multiplier(m[1]), classes=c)),
-    (r"(tf_)?efficientnet_(b\d|l2|lite\d)", _efficientnet),
+    (r"(tf_)?efficientnet_(b\d|l2|lite\d)(?:_ap|_ns)?", _efficientnet),
     (r"tinynet_([a-e])", lambda m, c: tinynet(m[1], classes=c)),
     *((pattern, _resnet) for pattern in RESNETS),
 )
@@ -93,10 +97,18 @@ TORCHVISION: tuple[tuple[str, Maker], ...] = (
 """Names of torchvision."""
 
 FAMILIES = (
-    "efficientnet_b0 … b8, l2, lite0 … lite4", "fbnetc_100", "mnasnet_NNN, semnasnet_NNN, mnasnet_small, mnasnetN_N",
-    "mobilenetv2_NNN", "mobilenetv3_large_NNN, mobilenetv3_small_NNN", "resnetNN, resnextNN_GxWd, wide_resnetNN_2, "
-    "seresnetNN", "spnasnet_NNN", "tinynet_a … e",
-)  # fmt: skip
+    "efficientnet_b0 … b8, l2, lite0 … lite4",
+    "fbnetc_100",
+    "hardcorenas_a … f",
+    "lcnet_NNN",
+    "mnasnet_NNN, semnasnet_NNN, mnasnet_small, mnasnetN_N",
+    "mobilenetv1_NNN",
+    "mobilenetv2_NNN",
+    "mobilenetv3_large_NNN, mobilenetv3_small_NNN",
+    "resnetNN, resnextNN_GxWd, wide_resnetNN_2, seresnetNN",
+    "spnasnet_NNN",
+    "tinynet_a … e",
+)
 """The named families, as error messages show them."""
 
 

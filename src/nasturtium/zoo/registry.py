@@ -18,6 +18,7 @@ SPACES: dict[str, Callable[..., Space]] = {
     "nasbench101": nasbench101.space,
     "nasbench201": nasbench201.space,
     "ofa_mobilenetv3": once_for_all.mobilenetv3_space,
+    "ofa_resnet50d": once_for_all.resnet50d_space,
     "ofa_proxyless": once_for_all.proxyless_space,
     "proxylessnas": proxylessnas,
 }
@@ -101,6 +102,14 @@ FAMILIES: tuple[Family, ...] = (
         size=195_827_899_433_152_372_659,
     ),
     Family(
+        name="ofa_resnet50d",
+        title="Once-for-All, ResNet-50D",
+        level="network",
+        task=_CLASSIFICATION,
+        paper='Cai et al. 2020, "Once-for-All", arXiv 1908.09791, and the authors\' code',
+        size=1_639_276_531_308,
+    ),
+    Family(
         name="proxylessnas",
         title="ProxylessNAS for ImageNet",
         level="network",
@@ -149,6 +158,27 @@ FAMILIES: tuple[Family, ...] = (
         level="network",
         task=_CLASSIFICATION,
         paper='Wu et al. 2019, "FBNet", arXiv 1812.03443',
+    ),
+    Family(
+        name="hardcorenas",
+        title="HardCoRe-NAS A to F",
+        level="network",
+        task=_CLASSIFICATION,
+        paper='Nayman et al. 2021, "HardCoRe-NAS", arXiv 2102.11646',
+    ),
+    Family(
+        name="lcnet",
+        title="PP-LCNet",
+        level="network",
+        task=_CLASSIFICATION,
+        paper='Cui et al. 2021, "PP-LCNet", arXiv 2109.15099',
+    ),
+    Family(
+        name="mobilenetv1",
+        title="MobileNet",
+        level="network",
+        task=_CLASSIFICATION,
+        paper='Howard et al. 2017, "MobileNets", arXiv 1704.04861',
     ),
 )
 """The families; those with a space have its name."""
