@@ -238,3 +238,18 @@ def test_context_reaches_every_block():
     assert cost(Net(Head()), (4, 1, 1), classes=3).params == 15
     with pytest.raises(TraceError, match="classes"):
         cost(Net(Head()), (4, 1, 1))
+
+
+class Holder(Block):
+    """A block whose field is called like an architecture's."""
+
+    block: Block
+
+    def forward(self, x):
+        return self.block(ops.conv(x, 4, name="own"))
+
+
+def test_a_field_called_block_is_only_a_field():
+    holder = Holder(Step("conv"))
+    assert cost(holder, SIZE) == flat(holder, SIZE)
+    assert cost(holder, SIZE).params == 4 * 27 + 3 * 36

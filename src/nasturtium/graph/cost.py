@@ -19,11 +19,13 @@ from nasturtium.graph.memory import overwritable
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
 from nasturtium.graph.tensor import ConcreteTensor, Context, Tensor, tensors
 from nasturtium.graph.trace import (
+    Designed,
     FlatTracer,
     Inputs,
     Scope,
     Traceable,
     child_name,
+    closed,
     named_outputs,
     named_shapes,
     snake_case,
@@ -52,7 +54,7 @@ class Cost:
     """Shapes of the outputs that are not for training only, in order."""
 
 
-def cost(block: Traceable, inputs: Inputs, **context: object) -> Cost:
+def cost(block: Traceable | Designed, inputs: Inputs, **context: object) -> Cost:
     """Parameters, MACs, activations and peak memory of a closed block or an architecture.
 
     Args:
@@ -83,14 +85,14 @@ class CostModel:
         self._context = context
         self._memory = _Memory(Context(**context))
 
-    def __call__(self, block: Traceable) -> Cost:
+    def __call__(self, network: Traceable | Designed) -> Cost:
         """Cost of a closed block or an architecture.
 
         Raises:
             TraceError: the block has open choices, or does not return tensors.
             ShapeError: the inputs do not fit an operation; the message names it.
         """
-        block = getattr(block, "block", block)
+        block = closed(network)
         if getattr(block, "is_open", False):
             return self._from_graph(block)  # raises, with the reason
         try:

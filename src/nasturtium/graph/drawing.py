@@ -67,13 +67,15 @@ def draw(graph: Graph, *, title: str | None = None) -> str:
     _set_layers(boxes)
     rows = _rows(boxes)
     branched = max((sum(1 for b in row if b < real) for row in rows), default=1) > 1
-    for box in boxes[:real]:
-        box.width = _box_width(graph, box, branched=branched)
+    widths = [_box_width(graph, box, branched=branched) for box in boxes[:real]]
+    for box, own in zip(boxes, widths, strict=False):
+        box.width = own if branched else max(widths)
     _place(boxes, rows)
     half = max(box.width / 2 + abs(box.x) for box in boxes) + 24
     top = 78 if title else 54
     height = top + len(rows) * (HEIGHT + GAP) + 8
-    width = max(2 * half, 48 + 6.6 * len(_totals(graph)), 48 + 9.0 * len(title or ""), 400)
+    legend = sum(_legend_width(sort) for sort in _legend(graph))
+    width = max(2 * half, 48 + 6.6 * len(_totals(graph)), 48 + 9.0 * len(title or ""), 34 + legend, 400)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" role="img" {FONT}>',
@@ -372,14 +374,22 @@ def _header(graph: Graph, title: str | None) -> list[str]:
         lines.append(_text(24, 28, title, 'font-size="16" font-weight="700" fill="#0f172a"'))
     y = 48 if title else 26
     lines.append(_text(24, y, _totals(graph), 'font-size="12" fill="#475569"'))
-    present = {_sort(graph, i) for i in graph.costed}
     x = 24.0
-    for sort, colour in COLOURS.items():
-        if sort in present and sort not in ("input", "other"):
-            lines.append(f'<rect x="{x:.1f}" y="{y + 9}" width="9" height="9" rx="2" fill="{colour}"/>')
-            lines.append(_text(x + 13, y + 17, sort, 'font-size="10.5" fill="#64748b"'))
-            x += 13 + 6.2 * len(sort) + 14
+    for sort in _legend(graph):
+        lines.append(f'<rect x="{x:.1f}" y="{y + 9}" width="9" height="9" rx="2" fill="{COLOURS[sort]}"/>')
+        lines.append(_text(x + 13, y + 17, sort, 'font-size="10.5" fill="#64748b"'))
+        x += _legend_width(sort)
     return lines
+
+
+def _legend(graph: Graph) -> list[str]:
+    """Sorts of operation that occur, in the order of their colours."""
+    present = {_sort(graph, i) for i in graph.costed}
+    return [sort for sort in COLOURS if sort in present and sort not in ("input", "other")]
+
+
+def _legend_width(sort: str) -> float:
+    return 27 + 6.2 * len(sort)
 
 
 def _totals(graph: Graph) -> str:

@@ -164,7 +164,7 @@ def trace(block: Traceable | Designed, inputs: Inputs, **context: object) -> Gra
 
 def closed(block: Traceable | Designed) -> Traceable:
     """The block itself, or that of an architecture."""
-    return cast("Traceable", getattr(block, "block", block))
+    return cast("Traceable", block if hasattr(block, "forward") else block.block)
 
 
 def named_shapes(inputs: Inputs) -> dict[str, Shape]:
