@@ -74,7 +74,8 @@ class CostModel:
 
     Example:
         >>> import nasturtium as nas
-        >>> model = nas.CostModel((3, 32, 32), classes=10)
+        >>> from nasturtium.graph import CostModel
+        >>> model = CostModel((3, 32, 32), classes=10)
         >>> model(nas.Conv(16)).params
         464
     """
