@@ -18,8 +18,8 @@ Columns = tuple[int, ...] | None
 """Numbers of the shared channels that a tensor holds, in order; None for the first ones."""
 
 KEEPING: tuple[type[ops.Operation], ...] = (
-    ops.BatchNorm, ops.GroupNorm, ops.Activation, ops.MaxPool, ops.AvgPool, ops.GlobalPool, ops.AdaptiveAvgPool, ops.Add,
-    ops.Multiply, ops.Pad, ops.Resize, ops.Dropout, ops.DropPath, ops.TrainingOnly, ops.Slice, ops.Shuffle, ops.Flatten,
+    ops.BatchNorm, ops.GroupNorm, ops.Activation, ops.MaxPool, ops.AvgPool, ops.GlobalPool, ops.AdaptiveAvgPool,
+    ops.Add, ops.Multiply, ops.Pad, ops.Resize, ops.Dropout, ops.DropPath, ops.TrainingOnly, ops.Slice, ops.Shuffle, ops.Flatten,
 )  # fmt: skip
 """Operations whose output channels are those of their first input."""
 

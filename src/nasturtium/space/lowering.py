@@ -59,6 +59,10 @@ def lower(block: object, inputs: Inputs, *, limit: int = LIMIT, **context: objec
     return tracer.run(block, shapes)
 
 
+class Refused(TraceError):
+    """An open block that cannot be lowered, whatever is decided (other errors concern some architectures only)."""
+
+
 class OpenTensor(Tensor):
     """A symbolic tensor that differs with decisions; reading its shape decides what the shape depends on."""
 
@@ -180,7 +184,7 @@ class OpenTracer:
         """Index of a choice in this run."""
         decision = self.structure.by_choice.get(choice)  # type: ignore[call-overload]
         if decision is None:
-            raise TraceError(
+            raise Refused(
                 f"{choice!r} was read, but it is not in a field of the space's blocks: choices are made where the "
                 "space is described, not inside `forward`."
             )
@@ -190,11 +194,11 @@ class OpenTracer:
         """Shape of a value in this run.
 
         Raises:
-            ShapeError: the value cannot be computed at these decisions.
+            TraceError: the value cannot be computed at these decisions.
         """
         found = self.choose(self._shapes(value))
         if isinstance(found, Failed):
-            raise ShapeError(found.message)
+            raise found.error(found.message)
         return found  # type: ignore[no-any-return]
 
     def _shapes(self, value: Diagram) -> Diagram:
@@ -305,21 +309,23 @@ class OpenTracer:
             return self._lowered[key]
         pending = [constraint]
         runs: list[tuple[Diagram, object]] = []
-        failures: list[tuple[Diagram, ShapeError]] = []
+        failures: list[tuple[Diagram, TraceError]] = []
         while pending:
             if len(runs) + len(failures) + len(pending) > self.limit:
-                raise TraceError(self._too_many(subject, place, constraint, [c for c, _ in runs] + pending))
+                raise Refused(self._too_many(subject, place, constraint, [c for c, _ in runs] + pending))
             frame = _Frame(owner, place, pending.pop(), pending)
             self.frames.append(frame)
             try:
                 shown = view(owner, self) if owner is not None and owner.is_open else owner
                 result = forward(shown)
-            except ShapeError as error:
+            except Refused:
+                raise
+            except TraceError as error:
                 failures.append((frame.constraint, error))
             except (NasturtiumError, RecursionError):
                 raise
             except Exception as error:
-                raise TraceError(
+                raise Refused(
                     f"`forward` of {type(subject).__name__} failed at {place.closed or 'the outermost block'!r} with "
                     f"{type(error).__name__}: {error}. (Decisions: {self._describe(frame.constraint)}.)"
                 ) from error
@@ -340,7 +346,7 @@ class OpenTracer:
         shape = _nesting(runs[0][1])
         for condition, result in runs:
             if _nesting(result) != shape:
-                raise TraceError(
+                raise Refused(
                     f"`forward` of {type(subject).__name__} at {place.closed or 'the outermost block'!r} returns "
                     f"{_nesting(result)} where {self._describe(condition)}, and {shape} elsewhere: the outputs of an "
                     "open block must be nested alike whatever is decided."
@@ -376,9 +382,9 @@ class OpenTracer:
         node.shapes = diagrams.simplify(diagrams.where(constraint, diagrams.leaf(shape), node.shapes))
         return node
 
-    def _failed(self, like: object, place: Place, error: ShapeError) -> object:
+    def _failed(self, like: object, place: Place, error: TraceError) -> object:
         """A result that cannot be computed, nested like another."""
-        failed = Failed(str(error))
+        failed = Failed(str(error), type(error))
         form = Form(failed, (), (), place.closed)
         node = self._node((place.shared, failed), place.shared, Failed, (), form, self.diagrams.true)
         tensor = OpenTensor(self, self.diagrams.leaf(node.number))
@@ -452,7 +458,7 @@ def _nesting(value: object) -> object:
         return {k: _nesting(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return type(value)(map(_nesting, value))
-    raise TraceError(f"`forward` must return tensors, tuples or dicts of them, got {value!r}.")
+    raise Refused(f"`forward` must return tensors, tuples or dicts of them, got {value!r}.")
 
 
 def _rebuild(like: object, leaves: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from nasturtium.errors import InvalidArchitectureError, ShapeError
+from nasturtium.errors import InvalidArchitectureError, TraceError
 from nasturtium.graph.operations import Operation, Shape
 from nasturtium.graph.tensor import Context
 from nasturtium.space.diagram import Diagram
@@ -27,6 +27,7 @@ class Failed(Operation):
     """Stands where the closed architecture cannot be traced; `message` says why."""
 
     message: str = ""
+    error: type[TraceError] = TraceError
 
 
 class Form(NamedTuple):
@@ -120,7 +121,7 @@ class OpenGraph:
 
         Raises:
             InvalidArchitectureError: the decisions are not those of this graph.
-            ShapeError: this architecture cannot be traced.
+            TraceError: this architecture cannot be traced.
         """
         decisions = architecture if isinstance(architecture, Mapping) else architecture.decisions
         indices = self.indices(decisions)
@@ -141,7 +142,7 @@ class OpenGraph:
             form = node.forms.at(indices)
             assert isinstance(form, Form), f"node {node.path} was reached outside its forms"
             if isinstance(form.operation, Failed):
-                raise ShapeError(form.operation.message)
+                raise form.operation.error(form.operation.message)
             places[number] = len(steps)
             steps.append(Step(node, form, tuple([places[read] for read in reads])))
         return Resolved(tuple(steps), tuple([places[root] for root in roots]))

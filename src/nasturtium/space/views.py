@@ -116,7 +116,7 @@ def _view_class(kind: type[Block]) -> type[Block]:
     return made
 
 
-class LazyTuple(tuple[Any, ...]):
+class LazyTuple(tuple[Any, ...]):  # noqa: SLOT001 (holds its reader)
     """A tuple of open values, each decided when it is read."""
 
     _reader: Reader

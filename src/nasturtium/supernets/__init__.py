@@ -1,0 +1,16 @@
+"""Training of shared weights, and networks that inherit them."""
+
+from nasturtium.supernets.calibration import calibration_batches, recalibrate
+from nasturtium.supernets.extremes import extreme
+from nasturtium.supernets.single_path import SinglePathResult, load, measure, save, train_single_path
+
+__all__ = [
+    "SinglePathResult",
+    "calibration_batches",
+    "extreme",
+    "load",
+    "measure",
+    "recalibrate",
+    "save",
+    "train_single_path",
+]
