@@ -18,8 +18,8 @@ TRIES = 500
 """Draws from the strategy's own source before other ways are tried."""
 ENUMERABLE = 20_000
 """Spaces up to this size are searched to the last architecture."""
-DESCENTS, STEPS = 8, 60
-"""Guided descents on the violation in a larger space, and mutations of each."""
+DESCENTS, STALLED, STEPS = 6, 250, 5_000
+"""Guided descents on the violation in a larger space; mutations in a row without gain, and in all, that end one."""
 
 Source = Callable[[Random, int], Architecture]
 """Draws an architecture; the second argument counts the tries, so that a source can widen its reach."""
@@ -77,17 +77,23 @@ class Candidates:
             InfeasibleError: nothing that meets the constraints was found; the message names the nearest miss.
         """
         met = False
+        closest: tuple[float, Architecture] | None = None
         for attempt in range(TRIES):
             architecture = source(rng, attempt)
             if architecture.key in self._decisions:
                 met = True
-            elif not self.violation(architecture):
+                continue
+            amount = self.violation(architecture)
+            if not amount:
                 met = True
                 if self.is_new(architecture):
                     return architecture
+            elif closest is None or amount < closest[0]:
+                closest = (amount, architecture)
         if self._size() <= ENUMERABLE:
             return self._last(rng)
-        for architecture in self._descend(rng):
+        # From this draw's own closest, not from the nearest of all draws: a resumed strategy has not seen those.
+        for architecture in self._descend(rng, closest[1] if closest else None):
             met = True
             if self.is_new(architecture):
                 return architecture
@@ -123,13 +129,14 @@ class Candidates:
                 return architecture
         return Exhausted()
 
-    def _descend(self, rng: Random) -> Iterator[Architecture]:
+    def _descend(self, rng: Random, closest: Architecture | None) -> Iterator[Architecture]:
         """Architectures that meet the constraints, reached by mutations that break them less and less."""
         space = self.problem.space
-        starts = [self._nearest[1]] if self._nearest else []
+        starts = [closest] if closest is not None else []
         starts += [space.sample(rng) for _ in range(DESCENTS - len(starts))]
         for current in starts:
             amount = self.violation(current)
+            idle = 0
             for _ in range(STEPS):
                 if not amount:
                     yield current
@@ -138,8 +145,11 @@ class Candidates:
                 except NasturtiumError:
                     break
                 below = self.violation(child)
+                idle = 0 if below < amount else idle + 1
                 if below <= amount:
                     current, amount = child, below
+                if idle >= STALLED:
+                    break
 
     def _infeasible(self, how: str) -> InfeasibleError:
         limits = " and ".join(f"`{format_constraint(c)}`" for c in self._cheap or ())

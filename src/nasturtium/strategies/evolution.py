@@ -112,10 +112,11 @@ class RegularizedEvolution:
             drawn = self._candidates.uniform(rng)
             return drawn if isinstance(drawn, Exhausted) else self._propose(number, drawn, (), "random")
         parents: tuple[int, ...] = ()
+        last: Architecture | None = None
         crossed = rng.random() < self.crossover and len(self._queue) > 1
 
         def child(generator: Random, attempt: int) -> Architecture:
-            nonlocal parents
+            nonlocal parents, last
             winner = self._winner(generator)
             found, parents = winner.architecture, (winner.number,)
             if crossed:
@@ -124,11 +125,14 @@ class RegularizedEvolution:
                 parents = (winner.number, other.number)
             for _ in range(1 + attempt // WIDEN):
                 found = self._mutated(found, generator)
+            last = found
             return found
 
         drawn = self._candidates.draw(rng, child)
         if isinstance(drawn, Exhausted):
             return drawn
+        if drawn is not last:  # the candidates' other ways found it
+            return self._propose(number, drawn, (), "random")
         return self._propose(number, drawn, parents, "crossover" if crossed else "mutation")
 
     def recall(self, proposal: Proposal) -> None:

@@ -13,6 +13,9 @@ from nasturtium.strategies.preference import preferences, usable
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal, Wait
 
+BARREN = 20_000
+"""Points in a row that break a cheap constraint before the grid gives up."""
+
 
 @dataclass(slots=True)
 class Grid:
@@ -29,7 +32,8 @@ class Grid:
     Notes:
         Decisions are taken as ordered, by the order in which their options are given. A decision that is inactive in a
         combination is left out, so a conditional space has fewer points than the product. With many decisions the
-        budget ends inside the first grid: that is what grid search is.
+        budget ends inside the first grid: that is what grid search is. After `BARREN` points in a row that break a
+        cheap constraint it gives up and says so.
 
     Reference:
         Bergstra, Bengio (2012), "Random search for hyper-parameter optimization", JMLR 13, section 2.
@@ -43,6 +47,7 @@ class Grid:
     _pending: set[int] = field(init=False, repr=False)
     _steps: list[int] = field(init=False, repr=False)
     _level: int = field(init=False, repr=False, default=0)
+    _barren: bool = field(init=False, repr=False, default=False)
     _walk: Iterator[Architecture] = field(init=False, repr=False)
     _ahead: Architecture | None = field(init=False, repr=False, default=None)
 
@@ -57,6 +62,7 @@ class Grid:
         self._problem = problem
         self._candidates = Candidates(problem)
         self._told, self._pending, self._level, self._ahead = [], set(), 0, None
+        self._barren = False
         counts = [d.choice.count for d in problem.space.decisions]
         if self.points is None:
             self._walk = problem.space.enumerate()
@@ -73,17 +79,38 @@ class Grid:
         """
         while True:
             if self._ahead is None or not self._candidates.admits(self._ahead):
-                self._ahead = next((a for a in self._walk if self._candidates.admits(a)), None)
+                self._ahead = self._next()
             if self._ahead is not None:
                 proposal = Proposal(number=number, architecture=self._ahead, origin=f"grid {self._level}")
                 self.recall(proposal)
                 return proposal
+            if self._barren:
+                self._candidates.refuse_if_infeasible()
+                return Exhausted(
+                    f"{BARREN:,} points of the grid in a row break a constraint: the grid begins where networks do not "
+                    "fit; give `points` for a coarser one, or take another strategy"
+                )
             if self._pending:
                 return Wait()
             if not self._narrow():
                 break
         self._candidates.refuse_if_infeasible()
         return Exhausted("every point of the grid was proposed")
+
+    def _next(self) -> Architecture | None:
+        """The next point that may be proposed; None at the end, or after too many that break a constraint."""
+        broken = 0
+        for architecture in self._walk:
+            if self._candidates.violation(architecture):
+                broken += 1
+                if broken >= BARREN:
+                    self._barren = True
+                    return None
+            else:
+                broken = 0
+                if self._candidates.is_new(architecture):
+                    return architecture
+        return None
 
     def recall(self, proposal: Proposal) -> None:
         """Remember what was proposed."""

@@ -1,0 +1,281 @@
+"""The laws of strategies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from random import Random as Generator
+from typing import Any
+
+from nasturtium.errors import InfeasibleError
+from nasturtium.space import Architecture, Space
+from nasturtium.study.codec import describe, restore
+from nasturtium.testing.problems import at_most, drive, outcome_of, toy_metrics, toy_outcome, toy_problem, toy_space
+from nasturtium.trial import Exhausted, Objective, Proposal, Strategy, Wait, violation
+
+Make = Callable[[], Strategy]
+
+INFEASIBLE_SECONDS = 20.0
+"""Longest time to find out that a space holds nothing that fits."""
+STEP_SECONDS = 0.02
+"""Longest mean time of one ask and tell on a space of 20 decisions."""
+
+
+def require(held: object, law: str) -> None:
+    """Raise an AssertionError that names a law which did not hold."""
+    if not held:
+        raise AssertionError(law)
+
+
+def seeded(make: Make) -> None:
+    """The same seed gives the same proposals, whatever was set up before."""
+    problem = toy_problem(seed=3)
+    first = drive(make(), problem, 30, concurrency=3)
+    require(first.keys == drive(make(), problem, 30, concurrency=3).keys, "Two runs with one seed differ.")
+    used = make()
+    drive(used, toy_problem(seed=4), 12)
+    require(drive(used, problem, 30, concurrency=3).keys == first.keys, "`setup` does not forget an earlier problem.")
+    numbers = [p.number for p in first.proposals]
+    require(numbers == list(range(len(numbers))), f"Proposals carry other numbers than asked: {numbers}.")
+    for proposal in first.proposals:
+        require(all(0 <= n < proposal.number for n in proposal.parents), f"{proposal!r} has parents not yet proposed.")
+
+
+def fresh_process(make: Make) -> None:
+    """The same seed gives the same proposals in a fresh process, from the settings as a study stores them."""
+    stored = json.dumps(describe(make(), "strategy"))
+    code = (
+        "import json, sys; from nasturtium.testing.strategies import keys_of; "
+        "print(json.dumps(keys_of(json.loads(sys.argv[1]))))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [sys.executable, "-c", code, stored], capture_output=True, text=True, check=False, env=environment, timeout=120
+    )
+    require(done.returncode == 0, f"The strategy cannot be made in a fresh process: {done.stderr[-2000:]}")
+    require(json.loads(done.stdout) == keys_of(json.loads(stored)), "A fresh process proposes other networks.")
+
+
+def keys_of(stored: Mapping[str, Any]) -> list[str]:
+    """The first proposals of a stored strategy on a toy problem."""
+    strategy = restore(stored, "strategy", trust=True)
+    return drive(strategy, toy_problem(seed=5), 25, concurrency=2).keys
+
+
+def replayed(make: Make) -> None:
+    """Telling a log again gives the same continuation as never having stopped, failed trials included."""
+    narrow = toy_problem(toy_space(4, 3), seed=1, constraints=at_most(14), key=_merged)
+    hard = toy_problem(toy_space(10, 4), seed=2, constraints=at_most(4))
+    for problem, outcome, trials in (
+        (toy_problem(seed=1), None, 45),
+        (toy_problem(toy_space(5, 3, conditional=True), seed=1), _sometimes_failing, 45),
+        (narrow, _sometimes_failing, 60),
+        (hard, None, 12),
+    ):
+        whole = drive(make(), problem, trials, concurrency=3, outcome=outcome)
+        for cut in {0, 1, 2, 7, len(whole.log) // 3, len(whole.log) // 2, len(whole.log) - 2, len(whole.log)}:
+            log = whole.log[: max(0, cut)]
+            again = drive(make(), problem, trials, concurrency=3, outcome=outcome, replay=log)
+            require(
+                [(p.number, p.architecture.key, p.parents, p.origin) for p in again.proposals]
+                == [(p.number, p.architecture.key, p.parents, p.origin) for p in whole.proposals],
+                f"After {len(log)} entries of the log a resumed strategy proposes other networks than one that ran on.",
+            )
+
+
+def failures(make: Make) -> None:
+    """Failed trials, NaN and infinite values are survived, even when there is nothing else."""
+    bad: tuple[Callable[[Architecture], Mapping[str, float]], ...] = (
+        lambda _: {},
+        lambda a: {**toy_metrics(a), "accuracy": float("nan")},
+        lambda a: {**toy_metrics(a), "accuracy": float("-inf")},
+        _sometimes_failing,
+    )
+    for outcome in bad:
+        run = drive(make(), toy_problem(), 40, concurrency=2, outcome=outcome)
+        require(len(run.proposals) == 40 or run.exhausted, "A strategy stops when trials fail.")
+        require(len(set(run.keys)) == len(run.keys), "A network is proposed again after a failure.")
+
+
+def one_network(make: Make) -> None:
+    """A space of one network gives it once, and then is exhausted."""
+    run = drive(make(), toy_problem(toy_space(2, 1)), 3)
+    require(len(run.proposals) == 1 and run.exhausted, f"A space of one network gave {len(run.proposals)}.")
+
+
+def finite(make: Make, *, exhaustive: bool = True) -> None:
+    """A finite space gives every distinct network that meets the constraints exactly once, then is exhausted."""
+    for problem in (
+        toy_problem(toy_space(2, 3)),
+        toy_problem(toy_space(2, 3, conditional=True), key=_merged),
+        toy_problem(toy_space(2, 3), constraints=at_most(6), key=_merged),
+    ):
+        fits = [a for a in problem.space.enumerate() if not violation(toy_metrics(a), problem.constraints)]
+        expected = {problem.key(a) for a in fits}
+        for concurrency in (1, 4):
+            run = drive(make(), problem, problem.space.size + 5, concurrency=concurrency)
+            found = [problem.key(a.architecture) for a in run.proposals]
+            require(len(set(found)) == len(found), "An equal network is proposed twice.")
+            require(set(found) <= expected, "A network outside the space or the constraints is proposed.")
+            require(run.exhausted, "A finite space does not end in `Exhausted`.")
+            require(not exhaustive or set(found) == expected, f"Only {len(found)} of {len(expected)} networks came.")
+
+
+def constraints_kept(make: Make) -> None:
+    """No network that breaks a cheap constraint is proposed, though few meet it; measured ones do not matter here."""
+    limits = at_most(9)
+    space = toy_space(10, 4)
+    run = drive(make(), toy_problem(space, constraints=limits), 25, concurrency=2)
+    require(run.proposals, "Nothing is proposed where few networks meet the constraints.")
+    for proposal in run.proposals:
+        metrics = toy_metrics(proposal.architecture)
+        require(not violation(metrics, limits), f"{proposal.architecture} breaks `params <= 9`: {metrics}.")
+        require(proposal.architecture in space, f"{proposal.architecture} is not of the space.")
+
+
+def infeasible(make: Make) -> None:
+    """Where nothing meets the constraints, `InfeasibleError` comes soon and names the nearest miss."""
+    for space in (toy_space(2, 3), toy_space(10, 4)):
+        strategy = make()
+        begun = time.perf_counter()
+        try:
+            strategy.setup(toy_problem(space, constraints=at_most(0.5)))
+            answer = strategy.ask(0)
+        except InfeasibleError as error:
+            require("params" in str(error), f"The error does not name what is missed: {error}")
+        else:
+            require(False, f"{answer!r} is proposed, though nothing meets the constraints.")
+        taken = time.perf_counter() - begun
+        require(taken < INFEASIBLE_SECONDS, f"It took {taken:.1f} s to see that nothing fits.")
+
+
+def pending(make: Make) -> None:
+    """Several asks without a tell give different networks, or `Wait` once something is pending."""
+    strategy = make()
+    strategy.setup(toy_problem())
+    found: list[str] = []
+    for _ in range(15):
+        answer = strategy.ask(len(found))
+        if isinstance(answer, Wait):
+            require(found, "It waits for the first trial, before any is proposed.")
+            break
+        require(isinstance(answer, Proposal), f"It answers {answer!r} on a space of {toy_space().size:,} networks.")
+        if isinstance(answer, Proposal):
+            found.append(answer.architecture.key)
+    require(len(set(found)) == len(found), "A pending network is proposed again.")
+
+
+def out_of_order(make: Make) -> None:
+    """Trials may be told in any order."""
+    rng = Generator(11)
+    strategy = make()
+    strategy.setup(toy_problem())
+    open_: list[Proposal] = []
+    keys: list[str] = []
+    for _ in range(120):
+        if open_ and (len(open_) >= 6 or rng.random() < 0.4):
+            strategy.tell(outcome_of(open_.pop(rng.randrange(len(open_)))))
+        answer = strategy.ask(len(keys))
+        if isinstance(answer, Exhausted):
+            break
+        if isinstance(answer, Proposal):
+            open_.append(answer)
+            keys.append(answer.architecture.key)
+        else:
+            require(open_, "It waits though nothing is pending.")
+    require(len(keys) >= 2 and len(set(keys)) == len(keys), "Trials told out of order confuse it.")
+
+
+def several_objectives(make: Make) -> None:
+    """Two objectives, and a constraint on a measured metric, are taken."""
+    objectives = (*toy_problem().objectives, *_minimize("params"))
+    run = drive(make(), toy_problem(objectives=objectives), 40, concurrency=2)
+    require(len(run.proposals) == 40 or run.exhausted, "A strategy stops with two objectives.")
+
+
+def public_only(make: Make) -> None:
+    """It uses what the space and the problem show, and nothing with a leading underscore."""
+    guarded: Any = _PublicOnly(toy_space())
+    open_run = drive(make(), toy_problem(), 30, concurrency=2)
+    run = drive(make(), toy_problem(guarded), 30, concurrency=2)
+    require(run.keys == open_run.keys, "It behaves differently when the space's internals cannot be seen.")
+
+
+def fast(make: Make) -> None:
+    """An ask and a tell on a space of 20 decisions take little time."""
+    strategy = make()
+    begun = time.perf_counter()
+    run = drive(strategy, toy_problem(toy_space(10, 8), trials=300), 300)
+    taken = (time.perf_counter() - begun) / max(1, len(run.proposals))
+    require(taken < STEP_SECONDS, f"One ask and tell takes {1e3 * taken:.1f} ms; at most {1e3 * STEP_SECONDS:g} ms.")
+
+
+STRATEGY_LAWS: tuple[Callable[..., None], ...] = (
+    seeded, fresh_process, replayed, failures, one_network, finite, constraints_kept, infeasible, pending, out_of_order,
+    several_objectives, public_only, fast,
+)  # fmt: skip
+"""The laws, each a function of a maker of strategies, in the order in which they are checked."""
+
+
+def check_strategy(make_strategy: Make, *, exhaustive: bool = True, skip: Iterable[str] = ()) -> None:
+    """Check that a strategy keeps every law of `STRATEGY_LAWS`. Takes some seconds.
+
+    Args:
+        make_strategy: Makes a new strategy with the same settings each time.
+        exhaustive: Whether it reaches every network of a small space; false for one that stops earlier by design.
+        skip: Names of laws that it is not meant to keep, such as "fresh_process" for a class in a notebook.
+
+    Raises:
+        AssertionError: A law does not hold; the message says which, and the traceback where.
+
+    Example:
+        >>> import nasturtium as nas
+        >>> nas.testing.check_strategy(nas.strategies.Random)
+    """
+    left_out = set(skip)
+    unknown = left_out - {law.__name__ for law in STRATEGY_LAWS}
+    require(not unknown, f"There is no law {', '.join(sorted(unknown))}.")
+    for law in STRATEGY_LAWS:
+        if law.__name__ in left_out:
+            continue
+        if law is finite:
+            finite(make_strategy, exhaustive=exhaustive)
+        else:
+            law(make_strategy)
+
+
+class _PublicOnly:
+    """A space whose underscored attributes cannot be read."""
+
+    def __init__(self, space: Space) -> None:
+        object.__setattr__(self, "_PublicOnly__space", space)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_") and not name.startswith("__"):
+            raise AssertionError(f"A strategy reads {name!r}, which is not public.")
+        return getattr(object.__getattribute__(self, "_PublicOnly__space"), name)
+
+    def __contains__(self, architecture: object) -> bool:
+        return bool(object.__getattribute__(self, "_PublicOnly__space").contains(architecture))
+
+
+def _minimize(metric: str) -> tuple[Any, ...]:
+    return (Objective(metric=metric, direction="minimize"),)
+
+
+def _merged(architecture: Architecture) -> str:
+    """A key under which architectures whose first two indices are swapped are one network."""
+    indices = list(architecture.decisions.values())
+    return str([*sorted(indices[:2]), *indices[2:]])
+
+
+def _sometimes_failing(architecture: Architecture) -> dict[str, float]:
+    outcome = toy_outcome(architecture)
+    remainder = int(outcome["params"]) % 4
+    if remainder == 0:
+        return {}
+    return {**outcome, "accuracy": float("nan")} if remainder == 1 else outcome
