@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, product
 from math import prod, sqrt
 from random import Random
 from statistics import NormalDist
@@ -85,7 +85,6 @@ class _Table:
     rows: list[tuple[int, ...]]
     cumulative: list[int] | None
     total: int
-    reads: frozenset[int]
     conditions: tuple[Condition, ...]
 
     def draw(self, rng: Random) -> tuple[int, ...]:
@@ -150,12 +149,12 @@ class Conditions:
         groups = [_Group(c) for c in self.conditions if c.reads is not None]
         merged = _merge(groups, lambda a, b: bool(a.positions & b.positions))
         for group in [g for g in merged if self._is_free(g)]:
-            table = self._table(group, self.plan.structure.root, free=True)
+            table = self._free_table(group)
             rest += group.conditions if table is None else ()
             free += [table] if table else []
         located = [(g, self._attach(g.positions)) for g in merged if not self._is_free(g)]
         for group in _merge([g for g, _ in located], self._interact):
-            table = self._table(group, self._attach(group.positions), free=False)
+            table = self._bound_table(group)
             rest += group.conditions if table is None else ()
             bound += [table] if table else []
         return free, bound, rest
@@ -183,38 +182,42 @@ class Conditions:
             node = inside[0]
         return node
 
-    def _table(self, group: _Group, node: Node, *, free: bool) -> _Table | None:
-        """Rows of a group; None where they are too many."""
-        plan, counter = self.plan, self.plan.counter
+    def _free_table(self, group: _Group) -> _Table | None:
+        """Satisfying combinations of decisions that are independent of all else; None where there are too many."""
+        plan, positions = self.plan, tuple(sorted(group.positions))
+        if prod(plan.counts[p] for p in positions) > LIMIT:
+            return None
+        rows = []
+        indices = [-1] * len(plan.decisions)
+        for row in product(*[range(plan.counts[p]) for p in positions]):
+            for position, index in zip(positions, row, strict=True):
+                indices[position] = index
+            if all(c.holds(plan, indices) for c in group.conditions):
+                rows.append(row)
+        return _Table(plan.structure.root, positions, rows, None, len(rows), tuple(group.conditions))
+
+    def _bound_table(self, group: _Group) -> _Table | None:
+        """Satisfying combinations, each with the ways to decide the rest; None where there are too many."""
+        plan, counter, node = self.plan, self.plan.counter, self._attach(group.positions)
         wanted = frozenset(map(decision_id, group.positions))
         relevant = {n.id for n in plan.structure.nodes if counter.reach(n.id) & wanted}
-        involved = {n.decision for n in plan.structure.nodes if n.id in relevant and n.decision >= 0}
-        positions = tuple(sorted(group.positions if free else involved | group.positions))
-        if free and prod(plan.counts[p] for p in positions) > LIMIT:
-            return None
-        rows, weights = [], []
-        tried = 0
+        positions = tuple(sorted({n.decision for n in plan.structure.nodes if n.id in relevant and n.decision >= 0}))
+        rows: list[tuple[int, ...]] = []
+        cumulative: list[int] = []
+        total = 0
         search = plan.enumerate((), node, relevant)
         indices, trail = next(search)
-        while True:
-            tried += 1
-            if tried > LIMIT:
-                return None
+        for _ in range(LIMIT):
             skip = _broken(group.conditions, plan, indices, trail)
             if skip is None:
                 rows.append(tuple([indices[p] for p in positions]))
-                weights.append(1 if free else counter.node(node, self._environment(positions, rows[-1], leaves=False)))
+                total += counter.node(node, self._environment(positions, rows[-1], leaves=False))
+                cumulative.append(total)
             try:
                 indices, trail = search.send(skip)
             except StopIteration:
-                break
-        cumulative: list[int] | None = None
-        if not free:
-            cumulative, total = [], 0
-            for weight in weights:
-                total += weight
-                cumulative.append(total)
-        return _Table(node, positions, rows, cumulative, sum(weights), group.positions, tuple(group.conditions))
+                return _Table(node, positions, rows, cumulative, total, tuple(group.conditions))
+        return None
 
     def _environment(self, positions: Iterable[int], row: Iterable[int], *, leaves: bool = True) -> dict[int, int]:
         """The environment that fixes decisions; with `leaves=False` a leaf's value, which does not count, is 0."""
@@ -244,15 +247,11 @@ class Conditions:
         """Number of architectures that meet the conditions which have tables."""
         free, bound, _ = self._tables
         total = self.plan.counter.count()
+        for table in bound:
+            total = total // self.plan.counter.node(table.node, {}) * table.total
         for table in free:
             total = total // prod(self.plan.counts[p] for p in table.positions) * len(table.rows)
-        for table in bound:
-            everything = self.plan.counter.node(table.node, {})
-            total = total // everything * self._without_free(table)
         return total
-
-    def _without_free(self, table: _Table) -> int:
-        return table.total
 
     def estimate(self, rng: Random, samples: int, confidence: float) -> Interval:
         """Interval of the size by sampling; see `Space.estimate_size`."""

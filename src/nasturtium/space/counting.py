@@ -67,13 +67,28 @@ class Counter:
         key = (node.id, proposals, frozenset(env.items())) if env else (node.id, proposals)
         found = self._memo.get(key)
         if found is None:
-            found = 0
-            for number in range(len(node.groups)):
-                members = self.members(node, number, env)
-                if members:
-                    found += members * self.group(node, number, env, proposals)
+            if self.steers_itself(node) and decision_id(node.decision) not in env:
+                found = sum(self.by_value(node, env, proposals))
+            else:
+                found = 0
+                for number in range(len(node.groups)):
+                    members = self.members(node, number, env)
+                    if members:
+                        found += members * self.group(node, number, env, proposals)
             self._memo[key] = found
         return found
+
+    def steers_itself(self, node: Node) -> bool:
+        """Whether a node's own decision also occurs below it."""
+        if self.tree or node.decision < 0:
+            return False
+        own = decision_id(node.decision)
+        return own in self._several and any(own in self.reach(c.id) for c in node.children)
+
+    def by_value(self, node: Node, env: Environment, proposals: bool) -> list[int]:
+        """Number of ways to decide all below a node, for each value of its own decision."""
+        own = decision_id(node.decision)
+        return [self.node(node, {**env, own: value}, proposals) for value in range(node.count)]
 
     def members(self, node: Node, number: int, env: Environment) -> int:
         """How many of the group's indices the environment allows."""
@@ -234,6 +249,8 @@ class Proposer:
             if env:
                 reach = self.counter.reach(node.id)
                 env = {k: v for k, v in env.items() if k in reach}
+            if self.counter.steers_itself(node) and decision_id(node.decision) not in env:
+                env = {**env, decision_id(node.decision): _draw(self.counter.by_value(node, env, True), rng)}
             number = self._choose_group(node, env, rng)
             if node.decision >= 0:
                 indices[node.decision] = self._choose_index(node, number, env, rng)

@@ -387,7 +387,7 @@ class Space:
 
     def _indices(self, architecture: Architecture) -> Indices:
         """Indices of an architecture, converted by name where it comes from elsewhere."""
-        if architecture._plan is self._plan:
+        if isinstance(architecture, Architecture) and architecture._plan is self._plan:
             return architecture._indices
         return self._convert(architecture)
 
