@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import random
 
 import pytest
@@ -84,6 +85,22 @@ def test_every_space_is_written_right(name):
     architecture = zoo.SPACES[name]().sample(random.Random(1))
     graph = trace(architecture, (3, 32, 32), classes=10)
     assert_equal(architecture.block, graph)
+
+
+PUBLISHED = (
+    "mobilenet_v2", "mobilenetv3_small_100", "efficientnet_b0", "efficientnet_lite0", "mnasnet_small", "resnet18",
+    "NB201 best CIFAR-10", "ofa_mbv3_w1.0 k3e6d4", "mcunet-10fps_imagenet", "proxyless_mobile", "fbnetc_100",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_are_written_right(name, reference):
+    tables = json.loads(reference.read_text()).values()
+    rows = [r for table in tables if isinstance(table, list) for r in table if isinstance(r, dict)]
+    row = next(r for r in rows if r.get("name") == name and r.get("input_size"))
+    block = zoo.published(row)
+    text, _ = assert_equal(block, trace(block, (3, 64, 64), classes=10))
+    assert len(text.splitlines()) < 320
 
 
 def test_equal_parts_share_a_class_and_differences_become_arguments():

@@ -17,12 +17,14 @@ import nasturtium
 from nasturtium import export, tasks
 from nasturtium.errors import ExportError
 from nasturtium.export.onnx import compare
+from nasturtium.graph import tensor as ops
 from nasturtium.graph import trace
+from nasturtium.graph.operations import ACTIVATIONS
 from nasturtium.model import Module, build
-from nasturtium.space import Architecture
+from nasturtium.space import Architecture, Block
 from nasturtium.trial import Constraint
 from tests.model.my_layers import Blur
-from tests.model.networks import Chain, ConvAct, Edges, Head, Heads, Inverted, Shuffle
+from tests.model.networks import Chain, ConvAct, Edges, Head, Heads, Inverted, Shuffle, Uneven
 
 BLOCK = Chain(
     (ConvAct(8, function="hardswish"), Inverted(8, gate=True), Shuffle(), Edges(), Inverted(12, stride=2), Head())
@@ -75,11 +77,13 @@ def exported(tmp_path_factory, task, trained):
         weights=model,
         architecture=Architecture.of(BLOCK),
         task=task,
-        metrics={"accuracy": 0.93, "test_accuracy": tasks.wilson(330, 360)},
+        metrics={"validation_accuracy": 0.93, "test_accuracy": tasks.wilson(330, 360)},
         constraints=[
             Constraint(metric="params", relation="<=", limit=60_000),
             Constraint(metric="macs", relation="<=", limit=1000),
             Constraint(metric="latency", relation="<=", limit=1.0),
+            Constraint(metric="accuracy", relation=">=", limit=0.95),
+            Constraint(metric="energy", relation="<=", limit=1.0),
         ],
         costs={"latency": 0.002},
         provenance={"seed": 7, "epochs": 5, "command": "nasturtium search digits --seed 7"},
@@ -168,7 +172,7 @@ def test_the_card_and_the_json(exported, trained):
     stored = json.loads((exported / "architecture.json").read_text())
     assert stored["version"] == 1
     assert Architecture.from_dict(stored["architecture"], trust=True).block == BLOCK
-    assert [c["verdict"] for c in stored["constraints"]] == ["met", "missed", "met"]
+    assert [c["verdict"] for c in stored["constraints"]] == ["met", "missed", "met", "missed", "not measured"]
     assert stored["costs"]["params"] == graph.params
     assert stored["provenance"]["versions"]["nasturtium"] == nasturtium.__version__
     assert stored["onnx"]["largest_difference"] <= stored["onnx"]["tolerance"]
@@ -229,6 +233,29 @@ def test_a_failure_on_the_way_leaves_nothing(tmp_path, trained, monkeypatch):
 def test_the_terminal_stays_quiet(tmp_path, trained, capfd):
     write(tmp_path / "x", trained)
     assert capfd.readouterr() == ("", "")
+
+
+class Everything(Block):
+    """Every operation that an exporter may stumble over."""
+
+    def forward(self, x):
+        normed = [ops.group_norm(ops.conv(x, 4), groups=2) for _ in ACTIVATIONS]
+        y = ops.concat(*[ops.activation(n, f) for n, f in zip(normed, ACTIVATIONS, strict=True)])
+        y = ops.avg_pool(y, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True)
+        z = ops.max_pool(ops.zero(y, stride=1, channels=3), 2, stride=2, padding=0, ceil_mode=True)
+        z = ops.resize(z, (y.height, y.width), "bilinear")
+        small = ops.resize(ops.adaptive_avg_pool(y, (3, 2)), (y.height, y.width))
+        shifted = ops.pad(ops.pad(y, (1, -1, 2, 0)), (-1, 1, -2, 0))
+        z = ops.concat(z, small, shifted, ops.zero(y))
+        return ops.resize(z, (9, 7), "bilinear", align_corners=True) * ops.global_pool(z, "max")
+
+
+@pytest.mark.slow
+def test_every_operation_reaches_onnx(tmp_path):
+    block = Chain((Everything(), Uneven(), Shuffle(), Head()))
+    graph = trace(block, (3, 13, 12), classes=4)
+    path = export.write(tmp_path / "e", graph=graph, weights=build(graph, seed=0), architecture=block)
+    assert (path / "model.onnx").is_file()
 
 
 def test_two_inputs_several_outputs_and_a_users_module(tmp_path):

@@ -38,9 +38,10 @@ class Card:
     """Further packages that `model.py` imports."""
 
     def values(self) -> dict[str, float]:
-        """All numbers by name, intervals by their estimate."""
+        """All numbers by name, intervals by their estimate; a bare "accuracy" is that on validation."""
         plain = {k: v.estimate if isinstance(v, Interval) else v for k, v in self.metrics.items()}
-        return {**plain, **self.costs}
+        searched = {k.removeprefix("validation_"): v for k, v in plain.items() if k.startswith("validation_")}
+        return {**searched, **plain, **self.costs}
 
     def text(self) -> str:
         """The card as Markdown."""

@@ -82,7 +82,7 @@ def write(
     _check_free(target, overwrite=overwrite)
     block = architecture.block if isinstance(architecture, Architecture) else architecture
     described = architecture if isinstance(architecture, Architecture) else Architecture.of(architecture)
-    title = title or f"{type(block).__name__} for {task.name if task else 'inputs of ' + _shapes(graph)}"
+    title = title or f"A network for {task.name if task else 'inputs of ' + _shapes(graph)}"
     own, state = _states(graph, weights)
     inputs = _samples(graph, task)
     pictures = takes_pictures(graph, task)
@@ -107,7 +107,7 @@ def write(
         )
         card = Card(
             title=title,
-            architecture=str(described),
+            architecture=_readable(described),
             inputs={name: graph.nodes[i].shape for i, name in enumerate(graph.inputs)},
             outputs=outputs,
             costs=all_costs,
@@ -235,6 +235,14 @@ def _costs(graph: Graph) -> dict[str, float]:
         "activations": graph.activations,
         "peak_memory": graph.peak_memory(),
     }
+
+
+def _readable(architecture: Architecture) -> str:
+    """The choices, one a line."""
+    if not architecture.choices:
+        return str(architecture)
+    width = max(map(len, architecture.choices))
+    return "\n".join(f"{name:<{width}}  {value!r}" for name, value in architecture.choices.items())
 
 
 def _shapes(graph: Graph) -> str:

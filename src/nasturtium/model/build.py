@@ -120,6 +120,9 @@ def build(graph: Graph, *, seed: int | None = None) -> Network:
     current default device (`with torch.device("cuda"):`), in the current default dtype; weights are drawn on the CPU,
     so they do not depend on the device. On the meta device none are drawn.
 
+    Operations whose result reaches no output run too, because the graph's costs count them. Weights behind a `zero`
+    get no gradient: `DistributedDataParallel` then needs `find_unused_parameters=True`.
+
     Args:
         graph: Made by `trace`.
         seed: Of the weights: those at a path depend only on (seed, path, shape), see `model.initialize`.
