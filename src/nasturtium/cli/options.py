@@ -91,7 +91,7 @@ def load_network(name: str, *, trust: bool = False) -> nas.Block | nas.Architect
     if ":" in name:
         return called(name, "network", nas.Block)
     try:
-        return nas.zoo.network(name)
+        return nas.zoo.by_name(name)
     except UnknownNameError as error:
         raise UnknownNameError("network (or file)", name, error.known) from None
 

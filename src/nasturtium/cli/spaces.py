@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from nasturtium.errors import SizeUnknownError
 from nasturtium.report.text import big
 
 COSTS = ("params", "macs", "activations", "peak_memory")
+CIFAR = (3, 32, 32)
+"""Input of spaces that state none: that of the tables they come from."""
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -40,7 +44,7 @@ def space(
     """
     given = parse_shape(shape) if shape else None
     found = load_space(name, given)
-    inputs = given or nas.zoo.default_input(name)
+    inputs = given or _own_input(name)
     limits = nas.trial.constraints(constraints)
     model = nas.graph.CostModel(inputs, classes=classes)
     rng = random.Random(seed)
@@ -61,6 +65,13 @@ def space(
         emit_json({"space": name, **facts})
         return
     _print_space(name, facts, rows)
+
+
+def _own_input(name: str) -> tuple[int, ...]:
+    """The input that a space of the library is made for."""
+    maker = nas.zoo.SPACES.get(name)
+    own = inspect.signature(maker).parameters["input_shape"].default if maker else None
+    return own or CIFAR
 
 
 def _summary(values: list[float]) -> dict[str, float]:
@@ -127,7 +138,7 @@ def cost(network: str, shape: str, classes: int | None, style: str, *, layers: b
     rows = graph.layers() if layers else []
     if style == "json":
         emit_json(
-            {"network": network, "input": shape, **facts, **({"layers": [r._asdict() for r in rows]} if layers else {})}
+            {"network": network, "input": shape, **facts, **({"layers": [asdict(r) for r in rows]} if layers else {})}
         )
         return
     name = Path(network).name

@@ -18,5 +18,7 @@ def references(input_shape: tuple[int, ...]) -> tuple[tuple[str, Block], ...]:
     """
     families = {"MobileNetV2": mobilenetv2_small, "ResNet": resnet_small}
     return tuple(
-        (f"{name} ×{width:g}", families[name](input_shape, width)) for name, widths in WIDTHS.items() for width in widths
+        (f"{name} ×{width:g}", families[name](input_shape, width))
+        for name, widths in WIDTHS.items()
+        for width in widths
     )

@@ -19,11 +19,12 @@ def halvings(input_shape: tuple[int, ...]) -> int:
 
 
 def strides(count: int, stages: int) -> tuple[int, ...]:
-    """Strides of the stem and of each stage: `count` halvings, the later stages first to halve, the first one last.
+    """Strides of the stem and of each stage: `count` halvings, early ones first, as hand-designed networks have them.
 
-    With fewer halvings than stages the second stage halves first, then the third, then the first; what is left over
-    goes to the stem, which takes a stride of up to 4.
+    One halving goes to the first stage, so that the stem sees every pixel; two or more begin with the stem, then the
+    second stage, the third and so on, and last the first stage; what is left over goes to the stem, whose stride is at
+    most 4.
     """
-    order = [*range(2, stages + 1), 1][: min(count, stages)]
-    stem = 2 ** min(2, max(0, count - stages))
+    order = [1] if count == 1 else [0, *range(2, stages + 1), 1][:count]
+    stem = 1 if 0 not in order else 2 ** min(2, 1 + max(0, count - stages - 1))
     return (stem, *(2 if i in order else 1 for i in range(1, stages + 1)))
