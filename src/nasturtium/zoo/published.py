@@ -81,7 +81,7 @@ TIMM: tuple[tuple[str, Maker], ...] = (
     (r"semnasnet_(\d{3})", lambda m, c: mnasnet("a1", _multiplier(m[1]), classes=c)),
     (r"spnasnet_(\d{3})", lambda m, c: mnasnet("single_path", _multiplier(m[1]), classes=c)),
     (r"fbnetc_(\d{3})", lambda m, c: fbnet.fbnet_c(_multiplier(m[1]), classes=c)),
-    (r"(tf_)?efficientnet_(b\d|l2|lite\d)(?:_ap|_ns)?", _efficientnet),
+    (r"(tf_)?efficientnet_(b\d|l2|lite\d)(?:(?<=b[23])a|_ap|_ns)?", _efficientnet),
     (r"tinynet_([a-e])", lambda m, c: tinynet(m[1], classes=c)),
     *((pattern, _resnet) for pattern in RESNETS),
 )
