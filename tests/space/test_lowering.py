@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from random import Random
@@ -46,9 +47,8 @@ def test_resolving_is_tracing(name: str) -> None:
         try:
             nas.trace(architecture, inputs)
         except TraceError as error:
-            with pytest.raises(type(error)) as caught:
+            with pytest.raises(type(error), match=re.escape(str(error))):
                 graph.resolve(architecture)
-            assert str(caught.value) == str(error)
         else:
             check(graph, architecture, inputs)
 
@@ -129,7 +129,7 @@ def test_foreign_decisions_and_bad_arguments_are_refused() -> None:
 
 def test_lowering_loads_no_torch() -> None:
     code = (
-        "import sys, nasturtium as nas; from nasturtium.space.lowering import lower; from nasturtium.zoo.mobile import mobile;"
+        "import sys; from nasturtium.space.lowering import lower; from nasturtium.zoo.mobile import mobile;"
         "lower(mobile((1, 8, 8)), (1, 8, 8), classes=10); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -290,8 +290,10 @@ class Conditions:
 
     def at(self, index: int) -> Indices:
         """The one at a place of the enumeration."""
-        if index > LIMIT:
-            raise SizeUnknownError(f"Under conditions, `at` counts by enumeration, up to {LIMIT:,}; got {index:,}.")
+        if self.plan.counter.count() > LIMIT:
+            raise SizeUnknownError(
+                f"Under conditions, `at` enumerates, which needs at most {LIMIT:,} architectures without the conditions."
+            )
         return next(islice(self.enumerate(), index, None))
 
     # Drawing

@@ -104,7 +104,7 @@ class Space:
 
         Raises:
             InvalidInputError: the index is outside [0, size).
-            SizeUnknownError: the space has conditions and is too large to enumerate.
+            SizeUnknownError: the space has conditions, and without them too many architectures to enumerate.
         """
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < self.size:
             raise InvalidInputError(f"`index` must be an integer in [0, {self.size}), got {index!r}.")
