@@ -88,23 +88,35 @@ def test_with_workers_the_kill_takes_them_along_and_the_result_is_the_same(run, 
     assert fakes.summary(Study.open(tmp_path / "killed.db")) == fakes.summary(whole)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_clean_and_says_how_to_go_on(run, start, tmp_path, sign) -> None:
+@pytest.mark.parametrize(("sign", "workers"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+def test_a_stop_is_clean_and_says_how_to_go_on(run, start, tmp_path, sign, workers) -> None:
     options = {"trials": 6, "fake": {"epochs": 4, "pause": 0.1}}
-    process = start("stopped.db", workers=2, **options)
+    process = start("stopped.db", workers=workers, **options)
     while trials_logged(tmp_path / "stopped.db") < 1:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
-    workers = psutil.Process(process.pid).children(recursive=True)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == (workers if workers > 1 else 0)
     process.send_signal(sign)
     out, error = process.communicate(timeout=20)
     assert process.returncode == 130, error
     assert "run the same command again" in out
-    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert not psutil.wait_procs(children, timeout=5)[1]
     study = Study.open(tmp_path / "stopped.db")
     assert 1 <= len(study.trials) < 6
     assert study.status == "running"
     assert fakes.summary(run("stopped.db", **options)) == fakes.summary(run("whole.db", **options))
+
+
+def test_two_processes_that_begin_at_once_make_one_study(run, start, tmp_path) -> None:
+    options = {"trials": 5, "fake": {"epochs": 1, "pause": 0.05}}
+    for attempt in range(3):
+        both = [start(f"{attempt}.db", **options) for _ in range(2)]
+        errors = [process.communicate(timeout=60)[1] for process in both]
+        codes = [process.returncode for process in both]
+        assert 0 in codes, errors
+        assert all(code == 0 or "in use" in error for code, error in zip(codes, errors, strict=True)), errors
+        assert fakes.summary(Study.open(tmp_path / f"{attempt}.db")) == fakes.summary(run("whole.db", **options))
 
 
 def test_a_second_process_is_refused_while_the_first_works(run, start, tmp_path) -> None:

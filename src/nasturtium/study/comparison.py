@@ -113,10 +113,9 @@ def compare(
     first = objectives[0]
     (ours, our_trials), (theirs, their_trials) = search, random
     difference = None
-    ours_right, theirs_right = (None if one is None else one.correct for one in (ours, theirs))
-    both = ours_right is not None and theirs_right is not None and len(ours_right) == len(theirs_right)
-    if first.metric == "accuracy" and both:
-        difference = paired_difference(ours_right.tolist(), theirs_right.tolist(), CONFIDENCE)
+    rows = [one.correct for one in (ours, theirs) if one is not None and one.correct is not None]
+    if first.metric == "accuracy" and len(rows) == 2 and len(rows[0]) == len(rows[1]):
+        difference = paired_difference(rows[0].tolist(), rows[1].tolist(), CONFIDENCE)
     curves = hypervolume_histories(objectives, constraints, {"search": our_trials, "baseline:random": their_trials})
     return Comparison(
         metric=first.metric,

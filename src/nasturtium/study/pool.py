@@ -211,7 +211,7 @@ class Pool:
         if work is None:
             return []
         seconds = 0.0 if worker.started is None else time.monotonic() - worker.started
-        known = {"work": work, "seconds": seconds, "attempts": worker.attempt}
+        known: dict[str, Any] = {"work": work, "seconds": seconds, "attempts": worker.attempt}
         if worker.verdict is not None:
             kind, text = worker.verdict
             return [Outcome(error=text, kind=kind, **known)]

@@ -19,7 +19,7 @@ def problem_of(setup: Setup) -> Problem:
     keys: dict[Architecture, str] = {}
 
     def cheap(architecture: Architecture) -> Mapping[str, float]:
-        cost = model(architecture)
+        cost = model(architecture.block)
         return {name: float(getattr(cost, name)) for name in CHEAP}
 
     def key(architecture: Architecture) -> str:

@@ -175,7 +175,7 @@ class Study:
             run = self._run(role)
             logged = [] if run is None else self._read(lambda store: store.trials(run.id))
             self._cache[key] = tuple(self._member(role, one) for one in logged)
-        return self._cache[key]  # type: ignore[no-any-return]
+        return self._cache[key]
 
     def curves(self, number: int, role: str = SEARCH) -> list[dict[str, float | None]]:
         """Reports of a trial, by epoch."""
@@ -229,7 +229,7 @@ class Study:
                 return None
             ours, theirs = ((self._contender(role), self._trials(role)) for role in (SEARCH, BASELINE))
             self._cache["comparison"] = compare(self.objectives, self.constraints, ours, theirs)
-        return self._cache["comparison"]  # type: ignore[no-any-return]
+        return self._cache["comparison"]
 
     def hypervolume_history(self) -> dict[str, tuple[float, ...]]:
         """Hypervolume after each trial by run, as a share of the box that both span; empty for one objective."""
@@ -358,12 +358,12 @@ class Study:
             if record is None:
                 raise StoreError(f"{self.location.text!r} is a study file in which no study was begun yet.")
             self._cache["record"] = record
-        return self._cache["record"]  # type: ignore[no-any-return]
+        return self._cache["record"]
 
     def _runs(self) -> tuple[RunRecord, ...]:
         if "runs" not in self._cache:
             self._cache["runs"] = self._read(lambda store: store.runs())
-        return self._cache["runs"]  # type: ignore[no-any-return]
+        return self._cache["runs"]
 
     def _run(self, role: str) -> RunRecord | None:
         return next((run for run in self._runs() if run.role == role), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -142,6 +143,7 @@ class Runner:
                 return
             answer = self._ask(number)
             if isinstance(answer, Proposal):
+                shutil.rmtree(self._directory(number), ignore_errors=True)  # of a study that was deleted
                 self.store.add_proposal(self.record.id, answer, self._told)
                 self._proposals.append(answer)
                 self._submit(answer)
@@ -197,9 +199,12 @@ class Runner:
                 architecture=proposal.architecture,
                 fidelity=proposal.fidelity,
                 seed=trial_seed(self.problem.seed, self.record.role, proposal.number),
-                directory=self.files / str(proposal.number),
+                directory=self._directory(proposal.number),
             )
         )
+
+    def _directory(self, number: int) -> Path:
+        return self.files / str(number)
 
     # -- outcomes ----------------------------------------------------------------------------------------------------
 

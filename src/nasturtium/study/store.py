@@ -134,9 +134,10 @@ class Store:
         """
         values = asdict(record) | {"created": time.time(), "name": self.name}
         with translated(self.location), self.engine.begin() as connection:
-            known = connection.execute(sa.select(schema.study.c.id).where(schema.study.c.name == self.name)).scalar()
-            if known is None:
-                known = connection.execute(sa.insert(schema.study).values(**values)).inserted_primary_key[0]
+            query = sa.select(schema.study.c.id).where(schema.study.c.name == self.name)
+            if connection.execute(query).first() is None:
+                connection.execute(sa.insert(schema.study).values(**values))
+            known = connection.execute(query).scalar_one()
         self._study_id = int(known)
 
     def acquire(self) -> None:

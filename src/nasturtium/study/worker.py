@@ -68,9 +68,9 @@ def _prepare(
     try:
         sys.path[:] = setup["path"]
         if setup["main"]:
-            from multiprocessing.spawn import _fixup_main_from_path  # noqa: PLC0415
+            from multiprocessing import spawn  # noqa: PLC0415
 
-            _fixup_main_from_path(setup["main"])
+            spawn._fixup_main_from_path(setup["main"])  # type: ignore[attr-defined]
             _adopt_script()
         from nasturtium import tasks  # noqa: PLC0415
         from nasturtium.study.codec import restore  # noqa: PLC0415
