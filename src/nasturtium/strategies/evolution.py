@@ -53,11 +53,11 @@ class RegularizedEvolution:
     only: str | Sequence[str] | None = None
     near: bool = False
     warm_start: Sequence[Any] = ()
-    _candidates: Candidates = field(init=False, repr=False)
-    _problem: Problem = field(init=False, repr=False)
-    _queue: deque[Trial] = field(init=False, repr=False)
-    _first: list[Architecture] = field(init=False, repr=False)
-    _ranking: list[tuple[float, ...]] | None = field(init=False, repr=False, default=None)
+    _candidates: Candidates = field(init=False, repr=False, compare=False)
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _queue: deque[Trial] = field(init=False, repr=False, compare=False)
+    _first: list[Architecture] = field(init=False, repr=False, compare=False)
+    _ranking: list[tuple[float, ...]] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         for name, least in (("population", 2), ("sample", 1)):

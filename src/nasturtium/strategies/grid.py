@@ -41,15 +41,15 @@ class Grid:
 
     points: int | None = None
     best: int = 2
-    _candidates: Candidates = field(init=False, repr=False)
-    _problem: Problem = field(init=False, repr=False)
-    _told: list[Trial] = field(init=False, repr=False)
-    _pending: set[int] = field(init=False, repr=False)
-    _steps: list[int] = field(init=False, repr=False)
-    _level: int = field(init=False, repr=False, default=0)
-    _barren: bool = field(init=False, repr=False, default=False)
-    _walk: Iterator[Architecture] = field(init=False, repr=False)
-    _ahead: Architecture | None = field(init=False, repr=False, default=None)
+    _candidates: Candidates = field(init=False, repr=False, compare=False)
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _told: list[Trial] = field(init=False, repr=False, compare=False)
+    _pending: set[int] = field(init=False, repr=False, compare=False)
+    _steps: list[int] = field(init=False, repr=False, compare=False)
+    _level: int = field(init=False, repr=False, compare=False, default=0)
+    _barren: bool = field(init=False, repr=False, compare=False, default=False)
+    _walk: Iterator[Architecture] = field(init=False, repr=False, compare=False)
+    _ahead: Architecture | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         if self.points is not None and (not isinstance(self.points, int) or self.points < 2):

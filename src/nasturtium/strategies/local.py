@@ -38,13 +38,13 @@ class LocalSearch:
 
     initial: int = 10
     near: bool = False
-    _candidates: Candidates = field(init=False, repr=False)
-    _problem: Problem = field(init=False, repr=False)
-    _climb: int = field(init=False, repr=False, default=0)
-    _climb_of: dict[int, int] = field(init=False, repr=False)
-    _best: Trial | None = field(init=False, repr=False, default=None)
-    _stood: set[int] = field(init=False, repr=False)
-    _ring: tuple[int, list[Architecture]] | None = field(init=False, repr=False, default=None)
+    _candidates: Candidates = field(init=False, repr=False, compare=False)
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _climb: int = field(init=False, repr=False, compare=False, default=0)
+    _climb_of: dict[int, int] = field(init=False, repr=False, compare=False)
+    _best: Trial | None = field(init=False, repr=False, compare=False, default=None)
+    _stood: set[int] = field(init=False, repr=False, compare=False)
+    _ring: tuple[int, list[Architecture]] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         if isinstance(self.initial, bool) or not isinstance(self.initial, int) or self.initial < 1:

@@ -26,8 +26,8 @@ class Random:
     """
 
     sampler: str = "uniform"
-    _candidates: Candidates = field(init=False, repr=False)
-    _problem: Problem = field(init=False, repr=False)
+    _candidates: Candidates = field(init=False, repr=False, compare=False)
+    _problem: Problem = field(init=False, repr=False, compare=False)
 
     def setup(self, problem: Problem) -> None:
         """Take the problem; forget all else."""

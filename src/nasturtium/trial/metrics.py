@@ -70,7 +70,7 @@ class Metric:
             )
         if self.lowest <= limit <= self.highest:
             return float(limit)
-        if self.unit == "fraction" and 1 < limit <= 100:
+        if self.unit == "fraction" and 2 <= limit <= 100:
             raise InvalidInputError(
                 f"`{self.name}` is a fraction in [0, 1], got {limit!r}; write {limit / 100:g} or '{limit:g}%'."
             )

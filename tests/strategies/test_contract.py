@@ -1,0 +1,127 @@
+"""Every strategy keeps the laws that third parties are held to, and the suite notices those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random as Generator
+from typing import Any
+
+import pytest
+
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.strategies import STRATEGIES, Grid, LocalSearch, Random, RegularizedEvolution, load
+from nasturtium.testing import STRATEGY_LAWS, check_strategy
+from nasturtium.testing.strategies import finite
+from nasturtium.trial import Exhausted, Problem, Proposal, Trial
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "random": Random,
+    "hierarchical": lambda: Random(sampler="hierarchical"),
+    "evolution": RegularizedEvolution,
+    "crossover": lambda: RegularizedEvolution(population=5, sample=2, crossover=0.5),
+    "local": LocalSearch,
+    "near": lambda: LocalSearch(initial=1, near=True),
+    "grid": Grid,
+    "coarse": lambda: Grid(points=2),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("law", STRATEGY_LAWS, ids=lambda law: law.__name__)
+def test_strategy_keeps_the_laws(name: str, law: Callable[..., None]) -> None:
+    if law is finite:
+        finite(MAKERS[name], exhaustive=name != "coarse")
+    else:
+        law(MAKERS[name])
+
+
+@dataclass
+class Forgetful:
+    """Draws what it likes: repeats, and breaks constraints."""
+
+    seen: int = field(default=0, init=False)
+
+    def setup(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def ask(self, number: int) -> Proposal | Exhausted:
+        rng = Generator(f"{self.problem.seed}/{number}")
+        return Proposal(number=number, architecture=self.problem.space.sample(rng))
+
+    def recall(self, proposal: Proposal) -> None:
+        pass
+
+    def tell(self, trial: Trial) -> None:
+        pass
+
+
+class Unseeded(Forgetful):
+    def ask(self, number: int) -> Proposal | Exhausted:
+        return Proposal(number=number, architecture=self.problem.space.sample(Generator()))
+
+
+class Counting(Forgetful):
+    """Depends on how often it was asked, which a resumed run does not repeat."""
+
+    def setup(self, problem: Problem) -> None:
+        self.problem = problem
+        self.seen = 0
+
+    def ask(self, number: int) -> Proposal | Exhausted:
+        self.seen += 1
+        return Proposal(number=number, architecture=self.problem.space.sample(Generator(self.seen)))
+
+
+class Prying(Forgetful):
+    def ask(self, number: int) -> Proposal | Exhausted:
+        assert self.problem.space._plan
+        return super().ask(number)
+
+
+@pytest.mark.parametrize(
+    ("maker", "law", "message"),
+    [
+        (Unseeded, "seeded", "one seed differ"),
+        (Counting, "replayed", "resumed strategy"),
+        (Forgetful, "one_network", "one network gave 3"),
+        (Forgetful, "finite", "twice"),
+        (Forgetful, "constraints_kept", "breaks `params <= 9`"),
+        (Forgetful, "infeasible", "nothing meets"),
+        (Prying, "public_only", "not public"),
+    ],
+)
+def test_the_suite_notices_a_broken_law(maker: Callable[[], Any], law: str, message: str) -> None:
+    skipped = [each.__name__ for each in STRATEGY_LAWS if each.__name__ != law]
+    with pytest.raises(AssertionError, match=message):
+        check_strategy(maker, skip=skipped)
+
+
+def test_the_suite_refuses_to_skip_an_unknown_law() -> None:
+    with pytest.raises(AssertionError, match="no law speed"):
+        check_strategy(Random, skip=["speed"])
+
+
+def test_names_at_the_text_boundary() -> None:
+    assert sorted(STRATEGIES) == ["evolution", "grid", "local", "random"]
+    assert load("evolution", population=7, sample=3) == RegularizedEvolution(population=7, sample=3)
+    with pytest.raises(UnknownNameError, match="Did you mean 'evolution'"):
+        load("evolutoin")
+    with pytest.raises(InvalidInputError, match="does not take these settings"):
+        load("random", population=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RegularizedEvolution(population=1), "`population` must be an integer of 2"),
+        (lambda: RegularizedEvolution(population=5, sample=9), r"`sample` must be in \[1, population=5\], got 9"),
+        (lambda: RegularizedEvolution(crossover=1.5), "probability"),
+        (lambda: LocalSearch(initial=0), "`initial`"),
+        (lambda: Grid(points=1), "`points`"),
+        (lambda: Grid(best=0), "`best`"),
+    ],
+)
+def test_settings_are_checked(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        make()
