@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import nasturtium
 from nasturtium.errors import ExportError
 from nasturtium.export.card import Card, verdict
 from nasturtium.export.onnx import Agreement, flat, write_onnx
@@ -88,7 +88,7 @@ def write(
     pictures = takes_pictures(graph, task)
     all_costs = {**_costs(graph), **(costs or {})}
     facts = {**(provenance or {})}
-    facts.setdefault("versions", {"nasturtium": nasturtium.__version__, "torch": torch.__version__})
+    facts.setdefault("versions", {"nasturtium": version("nasturtium"), "torch": torch.__version__})
     with _replacing(target) as folder:
         text, files = script(graph, block=block, task=task, title=title)
         (folder / "model.py").write_text(text, encoding="utf-8")
