@@ -9,7 +9,7 @@ from random import Random
 
 import nasturtium.space as ns
 from nasturtium.graph import CostModel
-from nasturtium.zoo import mobile
+from nasturtium.zoo.mobile import mobile
 
 
 class Leaf(ns.Block):

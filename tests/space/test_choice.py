@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 
 import pytest
 from hypothesis import given
@@ -47,9 +47,7 @@ def test_walks_are_the_paths_in_lexicographic_order():
     choice = walk((4, 8, 16), 3)
     position = {4: 0, 8: 1, 16: 2}
     paths = [
-        p
-        for p in product((4, 8, 16), repeat=3)
-        if all(abs(position[a] - position[b]) <= 1 for a, b in zip(p, p[1:], strict=False))
+        p for p in product((4, 8, 16), repeat=3) if all(abs(position[a] - position[b]) <= 1 for a, b in pairwise(p))
     ]
     assert [choice.value_at(i) for i in range(choice.count)] == paths
 

@@ -69,7 +69,7 @@ class Architecture:
         """The closed block. Made on first use; parts that are equal to another architecture's are the same objects."""
         if self._block is None:
             self._block = self._plan.closer.close(self._indices)  # type: ignore[union-attr]
-        return self._block  # type: ignore[return-value]
+        return self._block
 
     @property
     def decisions(self) -> Mapping[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
 from math import comb
 from typing import Any, cast
 
@@ -299,7 +300,7 @@ class Walk(Choice):
         return rank
 
     def _admits(self, positions: tuple[int, ...]) -> bool:
-        steps = zip(positions, positions[1:], strict=False)
+        steps = pairwise(positions)
         return positions[0] in self._first() and all(abs(p - q) <= self.step for p, q in steps)
 
     def value_at(self, index: int) -> tuple[object, ...]:

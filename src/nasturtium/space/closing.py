@@ -127,7 +127,7 @@ class Closer:
 
 def _key(positions: list[int]) -> Callable[[Indices], Any]:
     if not positions:
-        return lambda indices: None
+        return lambda _: None
     if positions == list(range(positions[0], positions[-1] + 1)):
         low, high = positions[0], positions[-1] + 1
         return itemgetter(low) if high == low + 1 else itemgetter(slice(low, high))

@@ -292,7 +292,7 @@ class Conditions:
         """The one at a place of the enumeration."""
         if self.plan.counter.count() > LIMIT:
             raise SizeUnknownError(
-                f"Under conditions, `at` enumerates, which needs at most {LIMIT:,} architectures without the conditions."
+                f"Under conditions, `at` enumerates: it takes at most {LIMIT:,} architectures without the conditions."
             )
         return next(islice(self.enumerate(), index, None))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 from random import Random
 
 from nasturtium.space.structure import Indices, Node, Structure
@@ -257,8 +258,7 @@ class Proposer:
             met = self.counter.met(node, number)
             if met:
                 env = self._settle(node, number, met, env, rng, pending)
-            for child in reversed(node.groups[number][0]):
-                stack.append((child, env))
+            stack.extend([(child, env) for child in reversed(node.groups[number][0])])
         for number, weight in pending:
             inactive = number not in visited if number >= 0 else indices[-number - 1] < 0
             if inactive and rng.randrange(weight):
@@ -349,11 +349,7 @@ class Proposer:
 
 def _draw(weights: list[int], rng: Random) -> int:
     ticket = rng.randrange(sum(weights))
-    for index, weight in enumerate(weights):
-        if ticket < weight:
-            break
-        ticket -= weight
-    return index
+    return bisect_right(list(accumulate(weights)), ticket)
 
 
 def unrank(structure: Structure, counter: Counter, index: int) -> Indices:

@@ -121,10 +121,10 @@ class Plan:
             indices = following
 
 
-def first_value(position: int, count: int) -> int:
+def first_value(_position: int, _count: int) -> int:
     """The first value of any decision."""
     return 0
 
 
-def _never(position: int, count: int) -> int:
+def _never(_position: int, _count: int) -> int:
     raise AssertionError("an active decision has no value")

@@ -228,7 +228,7 @@ class Space:
             raise InvalidArchitectureError(f"An encoding of this space has {self.width} numbers, got {len(numbers)}.")
         places = self.encoding
 
-        def draw(position: int, count: int) -> int:
+        def draw(position: int, _count: int) -> int:
             name, start, stop = places[position]
             scores = numbers[start:stop]
             if not any(scores):
@@ -413,7 +413,7 @@ class Space:
         return settled
 
 
-def _refuse(position: int, count: int) -> int:
+def _refuse(_position: int, _count: int) -> int:
     raise InfeasibleError("undecided")
 
 

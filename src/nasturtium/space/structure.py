@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 from nasturtium.errors import InvalidSpaceError
 from nasturtium.space.block import Block, Open, is_open
-from nasturtium.space.choice import Choice, CopyScope, IntRange, OneOf, Prefix, Subset
+from nasturtium.space.choice import Choice, CopyScope, OneOf, Prefix, Subset
 
 Indices = tuple[int, ...]
 """A value for each decision of a space, in definition order; -1 where inactive."""
