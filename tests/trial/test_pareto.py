@@ -19,9 +19,9 @@ from nasturtium.trial import (
     crowding,
     dominates,
     hypervolume,
+    params,
     pareto_front,
     pareto_trials,
-    params,
     ranks,
 )
 

@@ -154,7 +154,7 @@ class Candidates:
     def _infeasible(self, how: str) -> InfeasibleError:
         limits = " and ".join(f"`{format_constraint(c)}`" for c in self._cheap or ())
         if self._nearest is None:
-            return InfeasibleError(f"No architecture of the space meets {limits}: {how}.")
+            return InfeasibleError(f"No architecture that meets {limits} was found: {how}.")
         architecture = self._nearest[1]
         metrics = self.problem.cheap_metrics(architecture)
         misses = []
@@ -164,6 +164,6 @@ class Candidates:
                 shown = known.format if known else format_number
                 misses.append(f"{c.metric} {shown(metrics[c.metric])} where {c.relation} {shown(c.limit)} is asked")
         return InfeasibleError(
-            f"No architecture of the space meets {limits}: {how}. The nearest has {', '.join(misses)} "
+            f"No architecture that meets {limits} was found: {how}. The nearest has {', '.join(misses)} "
             f"({architecture}). Relax the limit or take a space of smaller networks."
         )
