@@ -87,7 +87,7 @@ class Space:
             confidence: Of the two-sided interval, in (0, 1).
 
         Returns:
-            The interval (Clopper-Pearson, exact for the binomial share); of width 0 where the size is known.
+            The interval (Wilson's, for the share that meets the conditions); of width 0 where the size is known.
         """
         try:
             return Interval(low=self.size, high=self.size, estimate=self.size, confidence=confidence, samples=0)
