@@ -155,7 +155,7 @@ def test_json_both_ways():
         from_dict({"type": "somewhere:Mine"})
     with pytest.raises(InvalidInputError, match="unknown keys"):
         Trained.from_dict({**stored, "epoch": 3})
-    with pytest.raises(InvalidInputError, match="a \"type\""):
+    with pytest.raises(InvalidInputError, match='a "type"'):
         from_dict({})
 
 

@@ -82,7 +82,7 @@ def test_a_reference_opens_the_same_task_and_refuses_other_data():
 
 @pytest.mark.parametrize("share", [0, 1, 1.5, -0.1, 1797, True])
 def test_impossible_shares(share):
-    with pytest.raises(DataError, match="`validation` must be|Validation and the rest"):
+    with pytest.raises(DataError, match=r"`validation` must be|Validation and the rest"):
         tasks.load("digits", validation=share)
 
 
@@ -203,7 +203,7 @@ def test_a_pickle_cannot_run_code(tmp_path):
     with pytest.raises(DataError, match="not allowed"):
         tasks.load("cifar10", data_root=tmp_path)
     path.unlink()
-    with pytest.raises(DataError, match="incomplete.*data_batch_1"):
+    with pytest.raises(DataError, match=r"incomplete.*data_batch_1"):
         tasks.load("cifar10", data_root=tmp_path)
 
 

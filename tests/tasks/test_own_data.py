@@ -121,10 +121,10 @@ def test_folders_that_are_no_task(tmp_path):
         tasks.load(tmp_path)
     for i in range(5):
         save(tmp_path / "only" / f"{i}.png", seed=i)
-    with pytest.raises(DataError, match="two classes.*'only'"):
+    with pytest.raises(DataError, match=r"two classes.*'only'"):
         tasks.load(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="'.*empty' has none"):
+    with pytest.raises(DataError, match=r"'.*empty' has none"):
         tasks.load(tmp_path)
     save(tmp_path / "empty" / "one.png")
     with pytest.raises(DataError, match="'empty' has 1 left"):

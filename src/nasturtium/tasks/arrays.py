@@ -87,7 +87,8 @@ def from_arrays(
             paths[part] = files
     shareable = all(files is not None or shares.get(part, 0) is None for part, files in paths.items())
     arguments: dict[str, Any] = {
-        **{str(part): value for part, value in paths.items()}, "name": name, "class_names": None if class_names is None else list(class_names), "layout": layout,
+        **{str(part): value for part, value in paths.items()},
+        "name": name, "class_names": None if class_names is None else list(class_names), "layout": layout,
         "augmentation": None if augmentation is None else {k: getattr(augmentation, k) for k in augmentation.__slots__},
         "seed": seed,
     }  # fmt: skip

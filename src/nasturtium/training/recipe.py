@@ -75,10 +75,10 @@ class Recipe:
         return min(wanted, images)
 
     def peak_learning_rate(self, batch: int) -> float:
-        """Peak learning rate: 0.1 a batch of 64, linear in the batch, for SGD; 4e-3, square root, for AdamW."""
+        """Peak learning rate: 0.1 a batch of 64, linear in the batch, for SGD; 1e-2, square root, for AdamW."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return 0.1 * batch / 64 if self.optimizer == "sgd" else 4e-3 * (batch / 64) ** 0.5
+        return 0.1 * batch / 64 if self.optimizer == "sgd" else 1e-2 * (batch / 64) ** 0.5
 
     @property
     def decay(self) -> float:
