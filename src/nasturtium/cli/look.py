@@ -26,8 +26,9 @@ def status(study_path: str, style: str, *, trust: bool) -> None:
     """Print how far a study is: trials, failures, best so far, time."""
     study = nas.Study.open(study_path, trust=trust)
     if style == "json":
-        emit_json({**study.facts, "status": study.status, "best": study.best.number if study.front else None,
-                   "failures": [{"number": t.number, "kind": t.error_kind, "error": t.error} for t in study.failures]})  # fmt: skip
+        best = study.best.number if study.front else None
+        failures = [{"number": t.number, "kind": t.error_kind, "error": t.error} for t in study.failures]
+        emit_json({**study.facts, "status": study.status, "best": best, "failures": failures})
         return
     facts = study.facts
     head = {
@@ -39,7 +40,7 @@ def status(study_path: str, style: str, *, trust: bool) -> None:
         "time": format_seconds(facts["seconds"]),
     }
     for role, run in facts["runs"].items():
-        title = TITLES.get(role.removeprefix("baseline:"), role)
+        title = TITLES.get(role, role)
         reason = f": {run['reason']}" if run["reason"] else ""
         head[title] = f"{run['finished']} of {run['budget']} trials, {run['status']}{reason}"
     if study.front:
@@ -95,7 +96,7 @@ def find_member(study: nas.Study, trial: int | None, role: str = "search") -> na
     members = {m.number: m for m in study.members(ROLES[role])}
     if trial not in members:
         raise InvalidInputError(
-            f"The study has no finished trial {trial} of its {TITLES[role]} run; it has "
+            f"The study has no finished trial {trial} of its {TITLES[ROLES[role]]} run; it has "
             f"{f'0 to {max(members)}' if members else 'none'}."
         )
     return members[trial]

@@ -26,7 +26,7 @@ from nasturtium.trial import (
     violation,
 )
 
-TITLES = {"search": "search", "random": "random search", "reference": "hand-designed"}
+TITLES = {"search": "search", "baseline:random": "random search", "reference": "hand-designed"}
 FRONT_ROWS = 8
 
 
@@ -140,7 +140,7 @@ class Progress:
         return f"about {format_seconds(round(each * max(0, self.budget - self._done)))} left"
 
     def _say(self, text: str) -> None:
-        self.console.print(Text(text))
+        self.console.print(Text(text), soft_wrap=True)
 
     def _panel(self) -> RenderableType:
         head = Table.grid(padding=(0, 2))
