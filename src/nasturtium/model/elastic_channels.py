@@ -19,7 +19,8 @@ Columns = tuple[int, ...] | None
 
 KEEPING: tuple[type[ops.Operation], ...] = (
     ops.BatchNorm, ops.GroupNorm, ops.Activation, ops.MaxPool, ops.AvgPool, ops.GlobalPool, ops.AdaptiveAvgPool,
-    ops.Add, ops.Multiply, ops.Pad, ops.Resize, ops.Dropout, ops.DropPath, ops.TrainingOnly, ops.Slice, ops.Shuffle, ops.Flatten,
+    ops.Add, ops.Multiply, ops.Pad, ops.Resize, ops.Dropout, ops.DropPath, ops.TrainingOnly, ops.Slice, ops.Shuffle,
+    ops.Flatten,
 )  # fmt: skip
 """Operations whose output channels are those of their first input."""
 

@@ -183,8 +183,8 @@ class Supernet(nn.Module):
         wrong = [name for name in names if name not in possible]
         if gate is not None and (wrong or not names):
             raise InvalidInputError(
-                f"A gate mixes decisions that select among tensors of one shape ({', '.join(possible) or 'none here'}), "
-                f"got {', '.join(wrong) or 'none'}: a decision that changes an operation's numbers or a shape, or any "
+                "A gate mixes decisions that select among tensors of one shape "
+                f"({', '.join(possible) or 'none here'}), got {', '.join(wrong) or 'none'}: a decision that changes an operation's numbers or a shape, or any "
                 "where a concatenation depends on decisions, has single paths only (`set`)."
             )
         positions = {d.name: i for i, d in enumerate(self.graph.decisions)}
@@ -241,7 +241,10 @@ class Supernet(nn.Module):
             made = layer(operation, *form.inputs)
             self._stateless[key] = made
         made = self._stateless[key]
-        return partial(self._in_mode, made) if isinstance(operation, (ops.Dropout, ops.DropPath)) else made
+        if isinstance(operation, (ops.Dropout, ops.DropPath)):
+            assert isinstance(made, nn.Module)
+            return partial(self._in_mode, made)
+        return made
 
     def _in_mode(self, module: nn.Module, x: Tensor) -> Tensor:
         module.training = self.training

@@ -22,7 +22,7 @@ from nasturtium.space.choice import Choice, OneOf, Prefix
 from nasturtium.space.diagram import Diagram, Diagrams
 from nasturtium.space.open_graph import Failed, Form, OpenGraph, OpenNode
 from nasturtium.space.structure import Structure
-from nasturtium.space.views import Branches, Place, is_branches, raw, resolve, view
+from nasturtium.space.views import Branches, Place, raw, resolve, view
 
 LIMIT = 400
 """Most variants of one `forward`."""
@@ -59,7 +59,7 @@ def lower(block: object, inputs: Inputs, *, limit: int = LIMIT, **context: objec
     return tracer.run(block, shapes)
 
 
-class Refused(TraceError):
+class RefusedError(TraceError):
     """An open block that cannot be lowered, whatever is decided (other errors concern some architectures only)."""
 
 
@@ -77,7 +77,7 @@ class OpenTensor(Tensor):
 
     @property
     def shape(self) -> Shape:
-        return self.tracer.shape(self.value)  # type: ignore[attr-defined, no-any-return]
+        return self.tracer.shape(self.value)  # type: ignore[attr-defined]
 
     def __copy__(self) -> Self:
         return self
@@ -180,11 +180,11 @@ class OpenTracer:
             frame.constraint = self.diagrams.both(frame.constraint, self.diagrams.equals(function, values[0]))
         return values[0]
 
-    def decide(self, choice: Open) -> int:
+    def decide(self, choice: Choice) -> int:
         """Index of a choice in this run."""
-        decision = self.structure.by_choice.get(choice)  # type: ignore[call-overload]
+        decision = self.structure.by_choice.get(choice)
         if decision is None:
-            raise Refused(
+            raise RefusedError(
                 f"{choice!r} was read, but it is not in a field of the space's blocks: choices are made where the "
                 "space is described, not inside `forward`."
             )
@@ -199,7 +199,7 @@ class OpenTracer:
         found = self.choose(self._shapes(value))
         if isinstance(found, Failed):
             raise found.error(found.message)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _shapes(self, value: Diagram) -> Diagram:
         if not value.children:
@@ -282,8 +282,9 @@ class OpenTracer:
         def forward(_: object) -> object:
             index = self.decide(choice)
             option, at = choice.options[index], place.option(index)
-            if is_branches(option):
-                return self._branches(option, at, arguments)  # type: ignore[arg-type]
+            if isinstance(option, OneOf):
+                return self._branches(option, at, arguments)
+            assert isinstance(option, Block)
             constraint = self.frames[-1].constraint
             return self._lower(option, lambda own: own.forward(*arguments), at, constraint, option, arguments)
 
@@ -312,20 +313,20 @@ class OpenTracer:
         failures: list[tuple[Diagram, TraceError]] = []
         while pending:
             if len(runs) + len(failures) + len(pending) > self.limit:
-                raise Refused(self._too_many(subject, place, constraint, [c for c, _ in runs] + pending))
+                raise RefusedError(self._too_many(subject, place, constraint, [c for c, _ in runs] + pending))
             frame = _Frame(owner, place, pending.pop(), pending)
             self.frames.append(frame)
             try:
                 shown = view(owner, self) if owner is not None and owner.is_open else owner
                 result = forward(shown)
-            except Refused:
+            except RefusedError:
                 raise
             except TraceError as error:
                 failures.append((frame.constraint, error))
             except (NasturtiumError, RecursionError):
                 raise
             except Exception as error:
-                raise Refused(
+                raise RefusedError(
                     f"`forward` of {type(subject).__name__} failed at {place.closed or 'the outermost block'!r} with "
                     f"{type(error).__name__}: {error}. (Decisions: {self._describe(frame.constraint)}.)"
                 ) from error
@@ -346,7 +347,7 @@ class OpenTracer:
         shape = _nesting(runs[0][1])
         for condition, result in runs:
             if _nesting(result) != shape:
-                raise Refused(
+                raise RefusedError(
                     f"`forward` of {type(subject).__name__} at {place.closed or 'the outermost block'!r} returns "
                     f"{_nesting(result)} where {self._describe(condition)}, and {shape} elsewhere: the outputs of an "
                     "open block must be nested alike whatever is decided."
@@ -458,7 +459,7 @@ def _nesting(value: object) -> object:
         return {k: _nesting(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return type(value)(map(_nesting, value))
-    raise Refused(f"`forward` must return tensors, tuples or dicts of them, got {value!r}.")
+    raise RefusedError(f"`forward` must return tensors, tuples or dicts of them, got {value!r}.")
 
 
 def _rebuild(like: object, leaves: Any) -> Any:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Protocol, SupportsIndex
 
 from nasturtium.space.block import Block, Open, is_open
-from nasturtium.space.choice import IntRange, OneOf, Prefix, Subset, Walk
+from nasturtium.space.choice import Choice, IntRange, OneOf, Prefix, Subset, Walk
 
 
 class Place:
@@ -35,7 +35,7 @@ class Place:
 class Reader(Protocol):
     """Who is asked when an open field is read."""
 
-    def decide(self, choice: Open) -> int:
+    def decide(self, choice: Choice) -> int:
         """Index of a choice in the present run."""
         ...
 
@@ -77,7 +77,7 @@ def branches(choice: OneOf, reader: Reader) -> Branches:
 
 def view(block: Block, reader: Reader) -> Block:
     """An open block whose field reads go through a reader."""
-    made = object.__new__(_view_class(type(block)))
+    made = object.__new__(_view_class(type(block)))  # type: ignore[arg-type]
     object.__setattr__(made, "_raw_block", block)
     object.__setattr__(made, "_raw_reader", reader)
     return made
@@ -143,7 +143,7 @@ class LazyTuple(tuple[Any, ...]):  # noqa: SLOT001 (holds its reader)
     def __hash__(self) -> int:
         return hash(tuple(iter(self)))
 
-    def __add__(self, other: tuple[Any, ...]) -> tuple[Any, ...]:  # type: ignore[override]
+    def __add__(self, other: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(iter(self)) + tuple(other)
 
     def __radd__(self, other: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -188,7 +188,7 @@ def resolve(value: object, reader: Reader, place: Place | None) -> Any:
         slots = [(p, None if place is None else place.item(i, p)) for i, p in chosen]
         return tuple([resolve(value.options[p], reader, slot) for p, slot in slots])
     if isinstance(value, Prefix):
-        length = value.length if isinstance(value.length, int) else value.lengths[reader.decide(value.length)]
+        length = value.lengths[reader.decide(value.length) if isinstance(value.length, Choice) else 0]
         slots = [(i, None if place is None else place.item(i, i)) for i in range(length)]
         return tuple([resolve(value.items[i], reader, slot) for i, slot in slots])
     raise TypeError(f"An open value of unknown kind: {value!r}.")

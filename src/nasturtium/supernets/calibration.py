@@ -62,16 +62,17 @@ def recalibrate(network: nn.Module, batches: Sequence[Tensor]) -> nn.Module:
     if not batches:
         raise InvalidInputError("Recalibration needs at least one batch, got none.")
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    sums = {m: [torch.zeros_like(m.running_mean), torch.zeros_like(m.running_var), 0] for m in norms}  # type: ignore[arg-type]
+    means: dict[nn.Module, Tensor] = {m: torch.zeros_like(m.running_mean) for m in norms}  # type: ignore[arg-type]
+    variances: dict[nn.Module, Tensor] = {m: torch.zeros_like(m.running_var) for m in norms}  # type: ignore[arg-type]
+    images = dict.fromkeys(norms, 0)
 
     def observe(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
         axes = [axis for axis in range(x.ndim) if axis != 1]
         variance, mean = torch.var_mean(x, axes, correction=0)
-        entry = sums[module]  # type: ignore[index]
-        entry[0] += mean * len(x)
-        entry[1] += variance * len(x)
-        entry[2] += len(x)
+        means[module] += mean * len(x)
+        variances[module] += variance * len(x)
+        images[module] += len(x)  # type: ignore[index]
 
     network.eval()
     handles = [m.register_forward_pre_hook(observe) for m in norms]
@@ -85,10 +86,10 @@ def recalibrate(network: nn.Module, batches: Sequence[Tensor]) -> nn.Module:
         for handle in handles:
             handle.remove()
         network.eval()
-    for norm, (mean, variance, images) in sums.items():
-        if images:
-            norm.running_mean.copy_(mean / images)  # type: ignore[union-attr]
-            norm.running_var.copy_(variance / images)  # type: ignore[union-attr]
+    for norm, seen in images.items():
+        if seen:
+            norm.running_mean.copy_(means[norm] / seen)  # type: ignore[union-attr]
+            norm.running_var.copy_(variances[norm] / seen)  # type: ignore[union-attr]
         if norm in counts:
             norm.num_batches_tracked.copy_(counts[norm])  # type: ignore[union-attr]
     return network

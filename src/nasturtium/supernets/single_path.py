@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,6 +100,8 @@ def train_single_path(
     feed = Feed(task.split("train"), task, device=target, augmentation=recipe.augmentation(task.augmentation))
     batch = recipe.batch_for(len(feed))
     optimizer = make_optimizer(supernet, recipe, batch)
+    for group in optimizer.param_groups:
+        group["fused"] = False  # the fused kernel refuses weights that have their first gradient later than others
     steps = len(feed) // batch
     history: list[Mapping[str, float]] = []
     for epoch in range(epochs):
@@ -206,7 +207,7 @@ def save(supernet: Supernet, path: str | Path) -> None:
     try:
         state = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
         save_file(state, partial, metadata={"nasturtium": text})
-        os.replace(partial, target)
+        partial.replace(target)
     except OSError as error:
         raise StoreError(f"The supernet cannot be written to {str(target)!r}: {error}.") from error
 
