@@ -77,8 +77,8 @@ def test_the_schedule_rises_then_falls(steps, warmup):
     rates = [schedule(i, steps, warmup) for i in range(steps)]
     assert all(0 < r <= 1 for r in rates)
     top = rates.index(max(rates))
-    assert all(a <= b for a, b in itertools.pairwise(rates))
-    assert all(a >= b for a, b in zip(rates[top:-1], rates[top + 1 :], strict=True))
+    assert all(a <= b for a, b in itertools.pairwise(rates[: top + 1]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[top:]))
 
 
 def test_norms_and_biases_do_not_decay():
