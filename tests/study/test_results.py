@@ -67,7 +67,7 @@ def test_comparison_says_plainly_what_is_not_significant() -> None:
     def text(search: int, random: int, n: int = 300) -> str:
         right = [np.arange(n) < k for k in (search, random)]
         ours, theirs = (
-            Contender(trial=trial(i, float(r.mean())), correct=r, trials=5) for i, r in enumerate(right)
+            Contender(trial=trial(i, float(r.mean())), correct=r) for i, r in enumerate(right)
         )  # fmt: skip
         return compare([UP], [], (ours, [ours.trial]), (theirs, [theirs.trial])).text
 
@@ -75,7 +75,7 @@ def test_comparison_says_plainly_what_is_not_significant() -> None:
     assert "significantly better" in text(250, 200)
     assert "significantly worse" in text(200, 250)
     assert "Neither the search nor" in compare([UP], [], (None, [trial(0, None)]), (None, [trial(0, None)])).text
-    one = Contender(trial=trial(0, 0.5), correct=None, trials=1)
+    one = Contender(trial=trial(0, 0.5), correct=None)
     assert "found none" in compare([UP], [], (one, [one.trial]), (None, [])).text
     assert "there is no interval" in compare([UP], [], (one, [one.trial]), (one, [one.trial])).text
 

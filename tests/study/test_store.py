@@ -226,3 +226,46 @@ def test_a_holder_on_another_host_is_dead_after_a_minute_of_silence(run, tmp_pat
     store.record()
     store.acquire()
     store.close()
+
+
+def test_reading_does_not_wait_for_a_writer(run, tmp_path) -> None:
+    run(trials=2)
+    writer = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert len(Study.open(tmp_path / "study.db").trials) == 2
+    writer.execute("ROLLBACK")
+    writer.close()
+
+
+def test_files_that_a_deleted_study_left_do_not_leak_into_a_new_one(run, tmp_path) -> None:
+    def stop(event) -> None:
+        if type(event).__name__ == "EpochReported" and event.number == 2:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run(trials=4, listeners=[stop])
+    for path in tmp_path.glob("study.db*"):
+        if path.is_file():
+            path.unlink()
+    assert (tmp_path / "study.db.files" / "trials" / "search" / "2" / "checkpoint.json").is_file()
+    other = {"trials": 4, "seed": 9, "fake": {"epochs": 5}}
+    assert fakes.summary(run(**other)) == fakes.summary(run("whole.db", **other))
+
+
+def test_the_schema_is_portable_to_postgresql() -> None:
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.schema import CreateTable
+
+    for table in schema.metadata.sorted_tables:
+        assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+POSTGRESQL = os.environ.get("NASTURTIUM_TEST_POSTGRESQL")
+
+
+@pytest.mark.skipif(POSTGRESQL is None, reason="set NASTURTIUM_TEST_POSTGRESQL to the URL of an empty database")
+def test_a_study_on_postgresql(run, tmp_path) -> None:
+    options = {"trials": 8, "baseline": "random", "files": tmp_path / "files"}
+    study = run(study=POSTGRESQL, **options)
+    assert fakes.summary(study) == fakes.summary(run("whole.db", **(options | {"files": None})))
+    assert fakes.summary(run(study=POSTGRESQL, **options)) == fakes.summary(study)

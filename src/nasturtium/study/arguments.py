@@ -74,8 +74,6 @@ class Setup:
     baseline: Literal["random"] | None
     references: tuple[tuple[str, Architecture], ...]
     listeners: tuple[Listener, ...]
-    trust: bool = True
-    """Whether stored blocks of other modules may be imported: what the caller passed in is imported already."""
 
 
 Named = str | Metric

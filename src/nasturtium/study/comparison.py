@@ -25,8 +25,6 @@ class Contender:
 
     trial: Trial
     correct: NDArray[np.bool_] | None
-    trials: int
-    """Trials of its run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

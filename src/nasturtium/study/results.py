@@ -339,7 +339,7 @@ class Study:
             return None
         path = best.directory / "correct.npy"
         correct = np.load(path, allow_pickle=False).astype(bool) if path.is_file() else None
-        return Contender(trial=best.trial, correct=correct, trials=len(self.members(role)))
+        return Contender(trial=best.trial, correct=correct)
 
     def _preference(self, member: Member) -> tuple[float, ...]:
         signs = {"maximize": -1.0, "minimize": 1.0}

@@ -82,7 +82,8 @@ def search(
         constraints: For example `nas.params <= 60_000` or "peak_memory <= 64KiB".
         strategy: Default regularized evolution; a name of `nas.strategies.STRATEGIES` is accepted.
         estimator: Default `nas.estimators.Trained(epochs=10)`.
-        trials: Budget. A larger one on a later run extends the study.
+        trials: Budget. A larger one on a later run extends the study: what is there is kept, and a strategy that
+            derives its settings from the budget goes on with the new one.
         seed: Of the strategy and, with the trial's number, of each training.
         workers: Processes. 1 means in this process, unless a limit is set.
         concurrency: How many trials may be under way without knowing of each other; the result depends on it, and not
@@ -91,11 +92,12 @@ def search(
         study: Path of a SQLite file, or a database URL; None keeps the study in a temporary directory that goes with
             the returned object.
         files: Directory of checkpoints and weights; default `<study>.files`.
-        baseline: "random" also runs random search with the same budget, estimator and settings, to compare with.
+        baseline: "random" also runs random search afterwards with as many trials as the search really had, the same
+            estimator and settings, and seeds of its own, to compare with.
         references: (name, closed block) of hand-designed networks, trained by the same estimator to compare with.
         threads: PyTorch threads of each trial.
         device: Where to train; None for the estimator's own choice.
-        time_limit: Seconds of a trial; a longer one fails. Needs a process of its own.
+        time_limit: Seconds of a trial and attempt; a longer one fails. Needs a process of its own.
         memory_limit: Bytes of resident memory of a trial's process with its libraries; needs a process of its own.
         seconds: Wall time, over all sessions, after which nothing new is proposed.
         retries: How often a trial whose worker was killed from outside is tried again.
@@ -179,7 +181,7 @@ def resume(
     named = {f.name for f in fields(Options)}
     values = {name: value for name, value in {**compared, **free}.items() if name in named}
     values |= {name: value for name, value in given.items() if value is not None}
-    plan = Setup(
+    setup = Setup(
         space=read_space(space) if space is not None else _stored_space(record, location, trust=trust),
         task=read_task(task) if task is not None else _stored_task(record, location),
         strategy=restore(compared["strategy"], "strategy", trust=trust),
@@ -192,9 +194,8 @@ def resume(
             (item["name"], Architecture.from_dict(item["architecture"], trust=trust)) for item in free["references"]
         ),
         listeners=tuple(listeners),
-        trust=trust,
     )
-    return _start(plan, study, files)
+    return _start(setup, study, files)
 
 
 def _stored_space(record: StudyRecord, location: Location, *, trust: bool) -> Space:
@@ -218,7 +219,7 @@ def _stored_task(record: StudyRecord, location: Location) -> Any:
     return tasks.open(tasks.TaskReference.from_dict(record.task["reference"]))
 
 
-def _start(plan: Setup, study: str | Path | None, files: str | Path | None) -> Study:
+def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> Study:
     """Check all that can be checked before anything is written, then run."""
     if MARK in os.environ:
         raise InvalidInputError(
@@ -227,13 +228,13 @@ def _start(plan: Setup, study: str | Path | None, files: str | Path | None) -> S
         )
     temporary = tempfile.TemporaryDirectory(prefix="nasturtium-") if study is None else None
     location = locate(Path(temporary.name) / "study.db" if temporary is not None else study, files)  # type: ignore[arg-type]
-    record = _record(plan)
-    if _needs_processes(plan.options):
-        _shareable(plan, record)
-    problem = problem_of(plan)
+    record = _record(setup)
+    if _needs_processes(setup.options):
+        _shareable(setup, record)
+    problem = problem_of(setup)
     if not _exists(location):
-        plan.strategy.setup(problem)
-        plan.strategy.ask(0)  # nothing is written for a search that has no solution
+        setup.strategy.setup(problem)
+        setup.strategy.ask(0)  # nothing is written for a search that has no solution
     store = Store.open(location, create=True)
     try:
         stored = store.record()
@@ -243,19 +244,19 @@ def _start(plan: Setup, study: str | Path | None, files: str | Path | None) -> S
         assert stored is not None
         check_same(stored, record, location.text)
         store.acquire()
-        _check_budget(store, plan.options.trials, location)
+        _check_budget(store, setup.options.trials, location)
         store.update_settings(record.settings)
-        _run(plan, store, record, problem, location)
+        _run(setup, store, record, problem, location)
     finally:
         store.close()
     return Study(location, temporary=temporary)
 
 
-def _run(plan: Setup, store: Store, record: StudyRecord, problem: Problem, location: Location) -> None:
+def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, location: Location) -> None:
     """All runs of the study, one after the other, on the same workers."""
 
     def emit(event: events.Event) -> None:
-        for listener in plan.listeners:
+        for listener in setup.listeners:
             listener(event)
 
     runners: dict[str, Runner] = {}
@@ -263,17 +264,17 @@ def _run(plan: Setup, store: Store, record: StudyRecord, problem: Problem, locat
         reported=lambda work, values: runners[work.role].reported(work, values),
         lost=lambda work, attempt, reason: runners[work.role].lost(work, attempt, reason),
     )
-    executor = _executor(plan, record, observer)
+    executor = _executor(setup, record, observer)
     store.add_event("started", {"pid": os.getpid(), "versions": versions(), "options": record.settings["options"]})
     try:
         with _interruptible():
-            for role, strategy, budget, seed in _runs(plan, store):
+            for role, strategy, budget, seed in _runs(setup, store):
                 run = store.ensure_run(role, budget)
                 runners[role] = Runner(
                     store=store, record=run, strategy=strategy, problem=replace(problem, seed=seed, trials=run.budget),
                     executor=executor, files=location.files / "trials" / role.replace(":", "-"),
-                    schedule=plan.options.schedule, concurrency=plan.options.concurrency,
-                    failures=plan.options.failures, seconds=plan.options.seconds, emit=emit,
+                    schedule=setup.options.schedule, concurrency=setup.options.concurrency,
+                    failures=setup.options.failures, seconds=setup.options.seconds, emit=emit,
                 )  # fmt: skip
                 runners[role].run()
             emit(events.SearchFinished())
@@ -286,22 +287,22 @@ def _run(plan: Setup, store: Store, record: StudyRecord, problem: Problem, locat
         executor.close()
 
 
-def _runs(plan: Setup, store: Store) -> Iterator[tuple[str, Any, int, int]]:
+def _runs(setup: Setup, store: Store) -> Iterator[tuple[str, Any, int, int]]:
     """(role, strategy, budget, seed), in order. Random search gets as many trials as the search really did."""
     from nasturtium.strategies import Random  # noqa: PLC0415
 
-    yield "search", plan.strategy, plan.options.trials, plan.options.seed
-    if plan.baseline == "random":
+    yield "search", setup.strategy, setup.options.trials, setup.options.seed
+    if setup.baseline == "random":
         done = next(run for run in store.runs() if run.role == "search")
-        yield "baseline:random", Random(), len(store.trials(done.id)), plan.options.seed + 1_000_003
-    if plan.references:
-        yield "reference", Listed(plan.references), len(plan.references), plan.options.seed
+        yield "baseline:random", Random(), len(store.trials(done.id)), setup.options.seed + 1_000_003
+    if setup.references:
+        yield "reference", Listed(setup.references), len(setup.references), setup.options.seed
 
 
-def _executor(plan: Setup, record: StudyRecord, observer: Observer) -> Executor:
-    options = plan.options
+def _executor(setup: Setup, record: StudyRecord, observer: Observer) -> Executor:
+    options = setup.options
     if not _needs_processes(options):
-        return InProcess(plan.estimator, plan.task, observer, threads=options.threads, device=options.device)
+        return InProcess(setup.estimator, setup.task, observer, threads=options.threads, device=options.device)
     settings = PoolSettings(
         workers=min(options.workers, options.concurrency), estimator=record.settings["compared"]["estimator"],
         task=record.task["reference"], threads=options.threads, device=options.device,
@@ -328,40 +329,40 @@ def _needs_processes(options: Options) -> bool:
     return options.workers > 1 or options.time_limit is not None or options.memory_limit is not None
 
 
-def _shareable(plan: Setup, record: StudyRecord) -> None:
+def _shareable(setup: Setup, record: StudyRecord) -> None:
     if record.task["reference"] is None:
         raise InvalidInputError(
-            f"The task {plan.task.name!r} lives in this process only, so it cannot be given to worker processes (which "
+            f"The task {setup.task.name!r} lives in this process only, so worker processes cannot have it (which "
             "`workers` > 1, `time_limit` and `memory_limit` need). Data reach workers by name, path or import: use "
             "`nas.tasks.load` with a name or a folder, or `nas.tasks.from_factory('module:function')`, or arrays saved "
             "to a file; or use `workers=1` without limits."
         )
 
 
-def _record(plan: Setup) -> StudyRecord:
-    options = plan.options
+def _record(setup: Setup) -> StudyRecord:
+    options = setup.options
     free = ("trials", "workers", "time_limit", "memory_limit", "seconds", "retries", "failures")
     compared = {name: value for name, value in asdict(options).items() if name not in free} | {
-        "objectives": [f"{o.direction} {o.metric}" for o in plan.objectives],
-        "constraints": [asdict(c) for c in plan.constraints],
-        "strategy": describe(plan.strategy, "strategy"),
-        "estimator": describe(plan.estimator, "estimator"),
+        "objectives": [f"{o.direction} {o.metric}" for o in setup.objectives],
+        "constraints": [asdict(c) for c in setup.constraints],
+        "strategy": describe(setup.strategy, "strategy"),
+        "estimator": describe(setup.estimator, "estimator"),
     }
     free_part = {name: getattr(options, name) for name in free} | {
-        "baseline": plan.baseline,
-        "references": [{"name": name, "architecture": a.to_dict()} for name, a in plan.references],
+        "baseline": setup.baseline,
+        "references": [{"name": name, "architecture": a.to_dict()} for name, a in setup.references],
     }
-    reference = plan.task.reference
+    reference = setup.task.reference
     return StudyRecord(
-        space=_stored_form(plan.space),
-        space_fingerprint=plan.space.fingerprint,
+        space=_stored_form(setup.space),
+        space_fingerprint=setup.space.fingerprint,
         task={
-            "name": plan.task.name,
+            "name": setup.task.name,
             "reference": None if reference is None else reference.to_dict(),
-            "input_shape": list(plan.task.input_shape),
-            "context": dict(plan.task.context),
+            "input_shape": list(setup.task.input_shape),
+            "context": dict(setup.task.context),
         },
-        task_fingerprint=plan.task.fingerprint,
+        task_fingerprint=setup.task.fingerprint,
         settings={"version": 1, "compared": compared, "options": free_part},
         versions=versions(),
         hardware=hardware(),
