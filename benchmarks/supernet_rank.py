@@ -136,7 +136,8 @@ def report(rows: list[dict[str, float]], given: argparse.Namespace, minutes: flo
         f"{given.task}, {len(rows)} networks of {min(columns['macs']):,.0f} to {max(columns['macs']):,.0f} MACs, "
         f"seed {given.seed}, {given.seeds} training(s) alone of {given.alone} epochs, {minutes:.1f} minutes shared, "
         f"{minutes_alone:.1f} minutes alone: shared weights rank networks {verdict} (a pair of networks is ordered "
-        f"alike {50 * (1 + summary['accuracy']['tau']):.0f} times in 100; the interval is 95%, over resampled networks)."
+        f"alike {50 * (1 + summary['accuracy']['tau']):.0f} times in 100; the interval is 95%, over resampled "
+        "networks)."
     )
     print(json.dumps({"summary": summary, "rows": rows}))
 

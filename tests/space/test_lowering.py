@@ -57,10 +57,9 @@ def test_resolving_is_tracing_for_the_zoo() -> None:
     for space, inputs in (
         (nasbench201.space(cells=2), (3, 32, 32)),
         (mobile((3, 32, 32)), (3, 32, 32)),
-        (mobile((1, 8, 8)), (1, 8, 8)),
     ):
         graph = lower(space, inputs, classes=10)
-        for seed in range(25):
+        for seed in range(8):
             check(graph, space.sample(Random(seed), "hierarchical"), inputs, classes=10)
 
 

@@ -184,8 +184,9 @@ class Supernet(nn.Module):
         if gate is not None and (wrong or not names):
             raise InvalidInputError(
                 "A gate mixes decisions that select among tensors of one shape "
-                f"({', '.join(possible) or 'none here'}), got {', '.join(wrong) or 'none'}: a decision that changes an operation's numbers or a shape, or any "
-                "where a concatenation depends on decisions, has single paths only (`set`)."
+                f"({', '.join(possible) or 'none here'}), got {', '.join(wrong) or 'none'}: a decision that changes an "
+                "operation's numbers or a shape, or any where a concatenation depends on decisions, has single paths "
+                "only (`set`)."
             )
         positions = {d.name: i for i, d in enumerate(self.graph.decisions)}
         self.gate = gate

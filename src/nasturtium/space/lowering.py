@@ -17,7 +17,7 @@ from nasturtium.errors import InvalidInputError, NasturtiumError, ShapeError, Tr
 from nasturtium.graph.operations import Input, Opaque, Operation, Shape
 from nasturtium.graph.tensor import Context, Tensor, tensors
 from nasturtium.graph.trace import Inputs, named_outputs, named_shapes, snake_case, structure_of
-from nasturtium.space.block import Block, Open
+from nasturtium.space.block import Block
 from nasturtium.space.choice import Choice, OneOf, Prefix
 from nasturtium.space.diagram import Diagram, Diagrams
 from nasturtium.space.open_graph import Failed, Form, OpenGraph, OpenNode
