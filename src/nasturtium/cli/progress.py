@@ -84,7 +84,7 @@ class Progress:
                 self.running[event.proposal.number] = ""
             case events.EpochReported():
                 values = [shown(k, v) for k, v in event.report.items() if k == self.objectives[0].metric]
-                self.running[event.number] = f"epoch {event.step + 1} {' '.join(values)}"
+                self.running[event.number] = f"epoch {event.step} {' '.join(values)}"
             case events.TrialFinished():
                 self._finish(event.trial)
             case events.WorkerLost():

@@ -33,8 +33,8 @@ class Designed(Protocol):
 def child_name(parent: object, child: object, used: dict[int, int]) -> str | None:
     """Path of a child block in its parent's fields ("layers.2"), or None where the parent does not hold it.
 
-    Equal blocks may be one object at several places: the k-th call takes the k-th place, and calls beyond the last
-    place take the last one again (tied weights).
+    Each place holds an object of its own (`Block` sees to it), so the object tells the place; a second call of it
+    takes the same place again, which ties the weights.
 
     Args:
         parent: The block whose `forward` runs.

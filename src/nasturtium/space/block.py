@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, fields
+from functools import wraps
 from typing import Any, ClassVar, dataclass_transform
 
 from nasturtium.errors import TraceError
@@ -20,7 +22,8 @@ class Open:
 class Block:
     """A piece of network as a value. Subclass it, state the fields, write `forward` on symbolic tensors.
 
-    A subclass is a frozen dataclass without a decorator. Lists given for a field become tuples.
+    A subclass is a frozen dataclass without a decorator. Lists given for a field become tuples; a block given twice
+    is copied, so that each place has weights of its own (call one field twice to tie weights).
     A block is pure: its graph depends only on its fields, its inputs' shapes and the context
     (`x.context.classes`, …). Two blocks are equal when their type and fields are.
 
@@ -42,14 +45,12 @@ class Block:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(frozen=True, eq=False)(cls)
+        cls.__init__ = _finishing(cls.__init__, cls)  # type: ignore[method-assign]
         cls._field_names = tuple(f.name for f in fields(cls))  # type: ignore[arg-type]
         Block._known[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
     def __post_init__(self) -> None:
-        for name in self._field_names:
-            value = self.__dict__.get(name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, _frozen(value))
+        """Check the fields; a subclass that has its own calls this one first."""
 
     def forward(self, *xs: Any) -> Any:
         """Compute on symbolic tensors; returns tensors or nested tuples and dicts of them."""
@@ -123,8 +124,34 @@ def is_open(value: object) -> bool:
     return isinstance(value, tuple) and any(map(is_open, value))
 
 
-def _frozen(value: object) -> object:
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+def _finishing(initialize: Callable[..., None], cls: type[Block]) -> Callable[..., None]:
+    """The class's own `__init__`, after which lists become tuples and every place holds a block of its own."""
+
+    @wraps(initialize)
+    def finished(self: Block, *args: Any, **kwargs: Any) -> None:
+        initialize(self, *args, **kwargs)
+        if type(self) is cls:
+            seen: set[int] = set()
+            values = self.__dict__
+            for name in cls._field_names:
+                value = values[name]
+                if isinstance(value, (list, tuple, Block)):
+                    values[name] = _own(value, seen)
+
+    return finished
+
+
+def _own(value: Any, seen: set[int]) -> Any:
+    """Tuples for lists, and a copy of each block that stood before: its place tells it from its equals."""
+    if isinstance(value, (list, tuple)):
+        items = [_own(item, seen) for item in value]
+        same = isinstance(value, tuple) and all(a is b for a, b in zip(items, value, strict=True))
+        return value if same else tuple(items)
+    if isinstance(value, Block):
+        if id(value) in seen:
+            value = copy(value)
+        seen.add(id(value))
+    return value
 
 
 def _children(path: str, value: object) -> Iterator[tuple[str, Block]]:
