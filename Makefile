@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/nasturtium search digits --space mobile --strategy evolution --trials 40 --epochs 15 \
+	$(BIN)/nasturtium search digits --space mobile --strategy evolution --trials 30 --epochs 10 \
 	    --maximize accuracy --minimize macs \
 	    --constraint "params <= 60k" --constraint "peak_memory <= 64KiB" \
 	    --seed 0 --workers 2 --baseline random --references --study $(DEMO)/digits.db

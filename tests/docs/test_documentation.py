@@ -33,15 +33,17 @@ def blocks(page: Path, language: str):
 
 def environment() -> dict[str, str]:
     binaries = Path(sys.executable).parent
-    return os.environ | {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "COLUMNS": "110"}
+    path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "110"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_code_blocks_run(page: Path, tmp_path: Path):
     import json
 
-    shell = [(line, code) for line, code in blocks(page, "bash") if not code.lstrip().startswith(("make ", "git clone", "pip "))]
-    for line, code in shell:
+    for line, code in blocks(page, "bash"):
+        if code.lstrip().startswith(("make ", "git clone", "pip ")):
+            continue
         done = subprocess.run(
             ["bash", "-e", "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
         )
@@ -56,12 +58,8 @@ def test_code_blocks_run(page: Path, tmp_path: Path):
 
 
 def test_links_inside_the_documentation_exist():
-    broken = []
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
-            if not (page.parent / target).exists():
-                broken.append(f"{page.relative_to(ROOT)} -> {target}")
-    assert not broken
+    links = [(p, target) for p in PAGES for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", p.read_text())]
+    assert not [f"{p.relative_to(ROOT)} -> {target}" for p, target in links if not (p.parent / target).exists()]
 
 
 def test_lecture_map_names_symbols_and_commands_that_exist():

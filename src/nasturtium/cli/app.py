@@ -31,7 +31,7 @@ INTERRUPTED = 130
 class LazyGroup(click.Group):
     """Loads a command's module only when that command runs, so that help is instant."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of a person's work."""
         return list(COMMANDS)
 
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
             raise TypeError(f"nasturtium.cli.{module}.{name} is no command.")
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list without importing anything."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="nasturtium")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def app(*, debug: bool) -> None:  # noqa: ARG001
+def app(*, debug: bool) -> None:
     """Neural architecture search for PyTorch: your data and budget in, a network that fits out.
 
     \b
@@ -64,7 +64,7 @@ def app(*, debug: bool) -> None:  # noqa: ARG001
     nasturtium export runs/digits.db -o best/
 
     Exit codes: 0 done, 1 internal error, 2 unusable input, 3 no network meets the constraints, 130 interrupted.
-    """
+    """  # noqa: D301  (click wants a real backspace)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

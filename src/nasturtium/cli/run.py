@@ -36,8 +36,9 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(
-    epilog="Example: nasturtium search digits --space mobile --trials 40 --epochs 15 --maximize accuracy --minimize macs "
-    '--constraint "params <= 60k" --constraint "peak_memory <= 64KiB" --workers 2 --baseline random --study runs/digits.db'
+    epilog="Example: nasturtium search digits --space mobile --trials 40 --epochs 15 --maximize accuracy "
+    '--minimize macs --constraint "params <= 60k" --constraint "peak_memory <= 64KiB" --workers 2 --baseline random '
+    "--study runs/digits.db"
 )
 @click.argument("data")
 @data_options
@@ -99,8 +100,11 @@ def search(**given: Any) -> int:
         return 0
     if not given["quiet"]:
         note(plan.text + "\n")
-    return _follow(lambda listener: nas.search(space, task, study=given["study_path"], listeners=[listener], **settings),
-                   plan.objectives, plan.constraints, given)  # fmt: skip
+
+    def run(listener: Progress) -> nas.Study:
+        return nas.search(space, task, study=given["study_path"], listeners=[listener], **settings)
+
+    return _follow(run, plan.objectives, plan.constraints, given)
 
 
 @click.command(epilog="Example: nasturtium resume runs/digits.db --trials 80 --workers 2")

@@ -177,7 +177,8 @@ def _limit_notes(data: ReportData, axis: Axis) -> list[dict[str, Any]]:
     font = {"size": 11, "color": "#b42318"}
     notes: list[dict[str, Any]] = [
         {
-            "xref": "x", "yref": "paper", "x": log10(v), "y": 0.02, "xanchor": "right", "showarrow": False, "font": font,
+            "xref": "x", "yref": "paper", "x": log10(v), "y": 0.02, "xanchor": "right",
+            "showarrow": False, "font": font,
             "text": f"{axis.title} {relation} {quantity(axis.metric, v)} ",
         }
         for relation, v in axis.limits

@@ -103,8 +103,8 @@ def _choices_section(data: ReportData) -> str:
     good = searched[: max(4, len(searched) // 4)]
     note = (
         f"Share of each option among the best {len(good)} of {len(searched)} feasible networks (random search "
-        "included), and among all of them. Strategies sample some options more often: compare the two columns, not one alone. "
-        "Decisions that differ most come first."
+        "included), and among all of them. Strategies sample some options more often: compare the two columns, not one "
+        "alone. Decisions that differ most come first."
     )
     rows = sorted(_decisions(searched), key=lambda name: -_shift(name, good, searched))[:24]
     body = "".join(_decision_row(name, good, searched) for name in rows)
