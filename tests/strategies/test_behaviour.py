@@ -177,3 +177,21 @@ def test_a_tiny_feasible_corner_of_a_large_space_is_found() -> None:
     for make in (Random, RegularizedEvolution, LocalSearch):
         run = drive(make(), problem, 5)
         assert len(run.proposals) == 5
+
+
+def test_a_coarse_grid_does_not_walk_inactive_decisions() -> None:
+    """Of 21 decisions two are active at first: each network comes once, at once, where 3^18 combinations equal it."""
+    space = toy_space(10, 3, conditional=True)
+    run = drive(Grid(points=3), toy_problem(space), 60)
+    assert run.keys[:9] == ["0" + x + y for x in "012" for y in "012"]
+    assert len({len(key) for key in run.keys}) > 1
+    assert len(set(run.keys)) == 60
+
+
+def test_a_coarse_grid_keeps_to_conditions() -> None:
+    space = toy_space(2, 3).where(lambda a: sum(a.decisions.values()) <= 3)
+    run = drive(Grid(points=3), toy_problem(space), 200)
+    assert {p.architecture for p in run.proposals} == set(space.enumerate())
+    barren = toy_space(10, 4).where(lambda a: sum(a.decisions.values()) > 59)
+    with pytest.raises(InfeasibleError, match="empty or nearly so"):
+        drive(Grid(points=2), toy_problem(barren), 3)

@@ -11,9 +11,10 @@ import pytest
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.strategies import STRATEGIES, Grid, LocalSearch, Random, RegularizedEvolution, load
-from nasturtium.testing import STRATEGY_LAWS, check_strategy
+from nasturtium.testing import STRATEGY_LAWS, ContractError, check_strategy
 from nasturtium.testing.strategies import finite
 from nasturtium.trial import Exhausted, Problem, Proposal, Trial
+from tests.strategies.warm import WarmEvolution
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "random": Random,
@@ -24,6 +25,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "near": lambda: LocalSearch(initial=1, near=True),
     "grid": Grid,
     "coarse": lambda: Grid(points=2),
+    "grid 3": lambda: Grid(points=3),
+    "warm": WarmEvolution,
 }
 
 
@@ -31,7 +34,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("law", STRATEGY_LAWS, ids=lambda law: law.__name__)
 def test_strategy_keeps_the_laws(name: str, law: Callable[..., None]) -> None:
     if law is finite:
-        finite(MAKERS[name], exhaustive=name != "coarse")
+        finite(MAKERS[name], exhaustive=name not in ("coarse", "grid 3"))
     else:
         law(MAKERS[name])
 
@@ -86,6 +89,7 @@ class Prying(Forgetful):
         (Counting, "replayed", "resumed strategy"),
         (Forgetful, "one_network", "one network gave 3"),
         (Forgetful, "finite", "twice"),
+        (Forgetful, "distinct", "equal an earlier one"),
         (Forgetful, "constraints_kept", "breaks `params <= 9`"),
         (Forgetful, "infeasible", "nothing meets"),
         (Prying, "public_only", "not public"),
@@ -93,12 +97,31 @@ class Prying(Forgetful):
 )
 def test_the_suite_notices_a_broken_law(maker: Callable[[], Any], law: str, message: str) -> None:
     skipped = [each.__name__ for each in STRATEGY_LAWS if each.__name__ != law]
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises(ContractError, match=message) as raised:
         check_strategy(maker, skip=skipped)
+    assert raised.value.law == law
+    assert f"law '{law}' does not hold" in str(raised.value)
+
+
+class Fragile(Forgetful):
+    def tell(self, trial: Trial) -> None:
+        _ = trial.metrics["accuracy"]
+
+
+def test_an_error_of_the_strategy_says_in_which_law_it_came() -> None:
+    skipped = [each.__name__ for each in STRATEGY_LAWS if each.__name__ != "failures"]
+    with pytest.raises(KeyError, match="accuracy") as raised:
+        check_strategy(Fragile, skip=skipped)
+    assert "law 'failures' was checked: Failed trials" in raised.value.__notes__[0]
+
+
+def test_the_suite_says_what_it_checked() -> None:
+    skipped = [each.__name__ for each in STRATEGY_LAWS if each.__name__ not in ("seeded", "pending")]
+    assert check_strategy(Random, skip=skipped) == ["seeded", "pending"]
 
 
 def test_the_suite_refuses_to_skip_an_unknown_law() -> None:
-    with pytest.raises(AssertionError, match="no law speed"):
+    with pytest.raises(UnknownNameError, match="Unknown law 'speed'"):
         check_strategy(Random, skip=["speed"])
 
 

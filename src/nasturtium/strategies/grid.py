@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 
 from nasturtium.errors import InvalidInputError
-from nasturtium.space import Architecture
+from nasturtium.space import Architecture, Space
 from nasturtium.strategies.candidates import Candidates
 from nasturtium.strategies.preference import preferences, usable
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal, Wait
 
 BARREN = 20_000
-"""Points in a row that break a cheap constraint before the grid gives up."""
+"""Points in a row that break a cheap constraint or a condition before the grid gives up."""
 
 
 @dataclass(slots=True)
@@ -48,7 +47,7 @@ class Grid:
     _steps: list[int] = field(init=False, repr=False, compare=False)
     _level: int = field(init=False, repr=False, compare=False, default=0)
     _barren: bool = field(init=False, repr=False, compare=False, default=False)
-    _walk: Iterator[Architecture] = field(init=False, repr=False, compare=False)
+    _walk: Iterator[Architecture | None] = field(init=False, repr=False, compare=False)
     _ahead: Architecture | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
@@ -101,7 +100,7 @@ class Grid:
         """The next point that may be proposed; None at the end, or after too many that break a constraint."""
         broken = 0
         for architecture in self._walk:
-            if self._candidates.violation(architecture):
+            if architecture is None or self._candidates.violation(architecture):
                 broken += 1
                 if broken >= BARREN:
                     self._barren = True
@@ -148,12 +147,24 @@ class Grid:
             ranges.append(sorted({*range(index, low - 1, -step), *range(index, high + 1, step)}))
         return ranges
 
-    def _box(self, ranges: Sequence[Sequence[int]]) -> Iterator[Architecture]:
+    def _box(self, ranges: Sequence[Sequence[int]]) -> Iterator[Architecture | None]:
+        """Every architecture whose decisions are in the ranges, once; None for one that a condition refuses.
+
+        Counts like an odometer, over active decisions only: in the order in which they are met, a decision depends on
+        earlier ones alone, so the later ones begin anew when one moves on.
+        """
         space = self._problem.space
-        names = [d.name for d in space.decisions]
-        last = None
-        for values in product(*ranges):
-            found = space.settle(dict(zip(names, values, strict=True)))
-            if found is not None and found != last:
-                last = found
-                yield found
+        free = Space(space.block) if space.conditions else space
+        values = {d.name: list(reach) for d, reach in zip(space.decisions, ranges, strict=True)}
+        place = dict.fromkeys(values, 0)
+        while True:
+            indices = {name: values[name][at] for name, at in place.items()}
+            shape = free.settle(indices)
+            yield shape if free is space else space.settle(indices)
+            for name in reversed(list(shape.decisions) if shape else ()):
+                if place[name] + 1 < len(values[name]):
+                    place[name] += 1
+                    break
+                place[name] = 0
+            else:
+                return

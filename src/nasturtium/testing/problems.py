@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nasturtium.errors import InvalidInputError
 from nasturtium.space import Architecture, Block, Prefix, Space, int_range, one_of
+from nasturtium.testing.contract import ContractError
 from nasturtium.trial import Constraint, Exhausted, Objective, Problem, Proposal, Strategy, Trial
 
 
@@ -126,7 +126,7 @@ def drive(
         replay: A log to recall and tell first.
 
     Raises:
-        InvalidInputError: The strategy waits though nothing is pending.
+        ContractError: The strategy waits though nothing is pending.
     """
     strategy.setup(problem)
     run = Run()
@@ -162,5 +162,5 @@ def drive(
         elif pending:
             tell()
         else:
-            raise InvalidInputError(f"{strategy!r} waits though every trial is told; it must propose or be exhausted.")
+            raise ContractError(f"{strategy!r} waits though every trial is told; it must propose or be exhausted.")
     return run

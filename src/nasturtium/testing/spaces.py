@@ -7,7 +7,7 @@ from random import Random
 
 from nasturtium.errors import InfeasibleError, SizeUnknownError
 from nasturtium.space import Architecture, Space
-from nasturtium.testing.strategies import require
+from nasturtium.testing.contract import require
 
 ENUMERATED = 5_000
 """Spaces up to this size are enumerated."""
@@ -23,7 +23,7 @@ def check_space(space: Space, *, samples: int = 50, seed: int = 0, trust: bool =
         trust: Whether the space's own block classes may be imported when it is read back.
 
     Raises:
-        AssertionError: A law does not hold.
+        ContractError: A law does not hold.
 
     Example:
         >>> import nasturtium as nas

@@ -11,11 +11,21 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random as Generator
 from typing import Any
 
-from nasturtium.errors import InfeasibleError
+from nasturtium.errors import InfeasibleError, UnknownNameError
 from nasturtium.space import Architecture, Space
 from nasturtium.study.codec import describe, restore
-from nasturtium.testing.problems import at_most, drive, outcome_of, toy_metrics, toy_outcome, toy_problem, toy_space
-from nasturtium.trial import Exhausted, Objective, Proposal, Strategy, Wait, violation
+from nasturtium.testing.contract import ContractError, law, require
+from nasturtium.testing.problems import (
+    Run,
+    at_most,
+    drive,
+    outcome_of,
+    toy_metrics,
+    toy_outcome,
+    toy_problem,
+    toy_space,
+)
+from nasturtium.trial import Exhausted, Objective, Proposal, Strategy, Trial, Wait, violation
 
 Make = Callable[[], Strategy]
 
@@ -23,14 +33,11 @@ INFEASIBLE_SECONDS = 20.0
 """Longest time to find out that a space holds nothing that fits."""
 STEP_SECONDS = 0.02
 """Longest mean time of one ask and tell on a space of 20 decisions."""
+AHEAD = 3
+"""Proposals that are compared after each cut of a log."""
 
 
-def require(held: object, law: str) -> None:
-    """Raise an AssertionError that names a law which did not hold."""
-    if not held:
-        raise AssertionError(law)
-
-
+@law
 def seeded(make: Make) -> None:
     """The same seed gives the same proposals, whatever was set up before."""
     problem = toy_problem(seed=3)
@@ -45,6 +52,7 @@ def seeded(make: Make) -> None:
         require(all(0 <= n < proposal.number for n in proposal.parents), f"{proposal!r} has parents not yet proposed.")
 
 
+@law
 def fresh_process(make: Make) -> None:
     """The same seed gives the same proposals in a fresh process, from the settings as a study stores them."""
     stored = json.dumps(describe(make(), "strategy"))
@@ -66,27 +74,49 @@ def keys_of(stored: Mapping[str, Any]) -> list[str]:
     return drive(strategy, toy_problem(seed=5), 25, concurrency=2).keys
 
 
+@law
 def replayed(make: Make) -> None:
-    """Telling a log again gives the same continuation as never having stopped, failed trials included."""
-    narrow = toy_problem(toy_space(4, 3), seed=1, constraints=at_most(14), key=_merged)
+    """Telling a log again gives the same continuation as never having stopped, wherever it is cut.
+
+    At every cut the next proposals are compared, at some all that follow; with one and with four trials under way;
+    with failed trials, inactive decisions, equal networks, limits that few meet, and at the end of a finite space.
+    """
+    for concurrency in (1, 4):
+        for problem, outcome, trials in (
+            (toy_problem(seed=1), None, 32),
+            (toy_problem(toy_space(5, 3, conditional=True), seed=1), _sometimes_failing, 24),
+            (toy_problem(toy_space(4, 3), seed=1, constraints=at_most(14), key=_merged), _sometimes_failing, 24),
+            (toy_problem(toy_space(1, 4), seed=1, key=_merged), None, 20),
+        ):
+            whole = drive(make(), problem, trials, concurrency=concurrency, outcome=outcome)
+            some = {0, 7, len(whole.log) // 2, len(whole.log)}
+            for cut in range(len(whole.log) + 1):
+                known = sum(isinstance(entry, Proposal) for entry in whole.log[:cut])
+                until = trials if cut in some else min(trials, known + AHEAD)
+                _resumes(make, whole, cut, until, problem=problem, concurrency=concurrency, outcome=outcome)
     hard = toy_problem(toy_space(10, 4), seed=2, constraints=at_most(4))
-    for problem, outcome, trials in (
-        (toy_problem(seed=1), None, 45),
-        (toy_problem(toy_space(5, 3, conditional=True), seed=1), _sometimes_failing, 45),
-        (narrow, _sometimes_failing, 60),
-        (hard, None, 12),
-    ):
-        whole = drive(make(), problem, trials, concurrency=3, outcome=outcome)
-        for cut in {0, 1, 2, 7, len(whole.log) // 3, len(whole.log) // 2, len(whole.log) - 2, len(whole.log)}:
-            log = whole.log[: max(0, cut)]
-            again = drive(make(), problem, trials, concurrency=3, outcome=outcome, replay=log)
-            require(
-                [(p.number, p.architecture.key, p.parents, p.origin) for p in again.proposals]
-                == [(p.number, p.architecture.key, p.parents, p.origin) for p in whole.proposals],
-                f"After {len(log)} entries of the log a resumed strategy proposes other networks than one that ran on.",
-            )
+    whole = drive(make(), hard, 5, concurrency=3)
+    for cut in (1, len(whole.log) // 2):
+        _resumes(make, whole, cut, 5, problem=hard, concurrency=3)
 
 
+def _resumes(make: Make, whole: Run, cut: int, trials: int, **circumstances: Any) -> None:
+    again = drive(make(), trials=trials, replay=whole.log[:cut], **circumstances)
+    told = [(p.number, p.architecture.key, p.parents, p.origin) for p in whole.proposals[:trials]]
+    found = [(p.number, p.architecture.key, p.parents, p.origin) for p in again.proposals]
+    if found != told:
+        first = next(
+            (i for i, (a, b) in enumerate(zip(found, told, strict=False)) if a != b), min(map(len, (found, told)))
+        )
+        raise ContractError(
+            f"A resumed strategy proposes other networks than one that ran on: after {cut} of {len(whole.log)} entries "
+            f"of the log, with {circumstances['concurrency']} under way, proposal {first} is "
+            f"{found[first : first + 1]} instead of {told[first : first + 1]}. `ask` may depend on the problem, its "
+            "number, and what was recalled and told only; draw from a generator of the seed and the number."
+        )
+
+
+@law
 def failures(make: Make) -> None:
     """Failed trials, NaN and infinite values are survived, even when there is nothing else."""
     bad: tuple[Callable[[Architecture], Mapping[str, float]], ...] = (
@@ -101,12 +131,14 @@ def failures(make: Make) -> None:
         require(len(set(run.keys)) == len(run.keys), "A network is proposed again after a failure.")
 
 
+@law
 def one_network(make: Make) -> None:
     """A space of one network gives it once, and then is exhausted."""
     run = drive(make(), toy_problem(toy_space(2, 1)), 3)
     require(len(run.proposals) == 1 and run.exhausted, f"A space of one network gave {len(run.proposals)}.")
 
 
+@law
 def finite(make: Make, *, exhaustive: bool = True) -> None:
     """A finite space gives every distinct network that meets the constraints exactly once, then is exhausted."""
     for problem in (
@@ -125,6 +157,18 @@ def finite(make: Make, *, exhaustive: bool = True) -> None:
             require(not exhaustive or set(found) == expected, f"Only {len(found)} of {len(expected)} networks came.")
 
 
+@law
+def distinct(make: Make) -> None:
+    """No two proposals are equal networks by `Problem.key`, though most architectures of the space are."""
+    for concurrency in (1, 4):
+        problem = toy_problem(toy_space(4, 3), key=_unordered, seed=6)
+        run = drive(make(), problem, 60, concurrency=concurrency)
+        keys = [problem.key(p.architecture) for p in run.proposals]
+        twice = [str(p.architecture) for i, p in enumerate(run.proposals) if keys[i] in keys[:i]]
+        require(not twice, f"Networks that equal an earlier one by `Problem.key` are proposed: {'; '.join(twice[:3])}.")
+
+
+@law
 def constraints_kept(make: Make) -> None:
     """No network that breaks a cheap constraint is proposed, though few meet it; measured ones do not matter here."""
     limits = at_most(9)
@@ -137,6 +181,7 @@ def constraints_kept(make: Make) -> None:
         require(proposal.architecture in space, f"{proposal.architecture} is not of the space.")
 
 
+@law
 def infeasible(make: Make) -> None:
     """Where nothing meets the constraints, `InfeasibleError` comes soon and names the nearest miss."""
     for space in (toy_space(2, 3), toy_space(10, 4)):
@@ -153,6 +198,7 @@ def infeasible(make: Make) -> None:
         require(taken < INFEASIBLE_SECONDS, f"It took {taken:.1f} s to see that nothing fits.")
 
 
+@law
 def pending(make: Make) -> None:
     """Several asks without a tell give different networks, or `Wait` once something is pending."""
     strategy = make()
@@ -169,6 +215,7 @@ def pending(make: Make) -> None:
     require(len(set(found)) == len(found), "A pending network is proposed again.")
 
 
+@law
 def out_of_order(make: Make) -> None:
     """Trials may be told in any order."""
     rng = Generator(11)
@@ -176,20 +223,40 @@ def out_of_order(make: Make) -> None:
     strategy.setup(toy_problem())
     open_: list[Proposal] = []
     keys: list[str] = []
-    for _ in range(120):
+    log: list[Proposal | Trial] = []
+    for _ in range(60):
         if open_ and (len(open_) >= 6 or rng.random() < 0.4):
-            strategy.tell(outcome_of(open_.pop(rng.randrange(len(open_)))))
+            trial = outcome_of(open_.pop(rng.randrange(len(open_))))
+            strategy.tell(trial)
+            log.append(trial)
         answer = strategy.ask(len(keys))
         if isinstance(answer, Exhausted):
             break
         if isinstance(answer, Proposal):
             open_.append(answer)
             keys.append(answer.architecture.key)
+            log.append(answer)
         else:
             require(open_, "It waits though nothing is pending.")
     require(len(keys) >= 2 and len(set(keys)) == len(keys), "Trials told out of order confuse it.")
+    for cut, expected in enumerate(log):
+        if isinstance(expected, Proposal):
+            _retell(again := make(), log[:cut])
+            answer = again.ask(expected.number)
+            same = isinstance(answer, Proposal) and answer.architecture.key == expected.architecture.key
+            require(same, f"After a log told out of order it proposes {answer!r} instead of {expected!r}.")
 
 
+def _retell(strategy: Strategy, log: Iterable[Proposal | Trial]) -> None:
+    strategy.setup(toy_problem())
+    for entry in log:
+        if isinstance(entry, Proposal):
+            strategy.recall(entry)
+        else:
+            strategy.tell(entry)
+
+
+@law
 def several_objectives(make: Make) -> None:
     """Two objectives, and a constraint on a measured metric, are taken."""
     objectives = (*toy_problem().objectives, *_minimize("params"))
@@ -197,6 +264,7 @@ def several_objectives(make: Make) -> None:
     require(len(run.proposals) == 40 or run.exhausted, "A strategy stops with two objectives.")
 
 
+@law
 def public_only(make: Make) -> None:
     """It uses what the space and the problem show, and nothing with a leading underscore."""
     guarded: Any = _PublicOnly(toy_space())
@@ -205,6 +273,7 @@ def public_only(make: Make) -> None:
     require(run.keys == open_run.keys, "It behaves differently when the space's internals cannot be seen.")
 
 
+@law
 def fast(make: Make) -> None:
     """An ask and a tell on a space of 20 decisions take little time."""
     strategy = make()
@@ -215,13 +284,13 @@ def fast(make: Make) -> None:
 
 
 STRATEGY_LAWS: tuple[Callable[..., None], ...] = (
-    seeded, fresh_process, replayed, failures, one_network, finite, constraints_kept, infeasible, pending, out_of_order,
-    several_objectives, public_only, fast,
+    seeded, fresh_process, replayed, failures, one_network, finite, distinct, constraints_kept, infeasible, pending,
+    out_of_order, several_objectives, public_only, fast,
 )  # fmt: skip
 """The laws, each a function of a maker of strategies, in the order in which they are checked."""
 
 
-def check_strategy(make_strategy: Make, *, exhaustive: bool = True, skip: Iterable[str] = ()) -> None:
+def check_strategy(make_strategy: Make, *, exhaustive: bool = True, skip: Iterable[str] = ()) -> list[str]:
     """Check that a strategy keeps every law of `STRATEGY_LAWS`. Takes some seconds.
 
     Args:
@@ -229,23 +298,31 @@ def check_strategy(make_strategy: Make, *, exhaustive: bool = True, skip: Iterab
         exhaustive: Whether it reaches every network of a small space; false for one that stops earlier by design.
         skip: Names of laws that it is not meant to keep, such as "fresh_process" for a class in a notebook.
 
+    Returns:
+        Names of the laws that were checked, in order; all hold.
+
     Raises:
-        AssertionError: A law does not hold; the message says which, and the traceback where.
+        ContractError: A law does not hold; the message says which, and the traceback where. An error of the strategy
+            itself comes as it is, with a note of the law.
+        UnknownNameError: `skip` holds a name that is no law.
 
     Example:
         >>> import nasturtium as nas
-        >>> nas.testing.check_strategy(nas.strategies.Random)
+        >>> laws = nas.testing.check_strategy(nas.strategies.Random)
+        >>> "replayed" in laws
+        True
     """
     left_out = set(skip)
-    unknown = left_out - {law.__name__ for law in STRATEGY_LAWS}
-    require(not unknown, f"There is no law {', '.join(sorted(unknown))}.")
-    for law in STRATEGY_LAWS:
-        if law.__name__ in left_out:
-            continue
-        if law is finite:
+    unknown = left_out - {each.__name__ for each in STRATEGY_LAWS}
+    if unknown:
+        raise UnknownNameError("law", min(unknown), [each.__name__ for each in STRATEGY_LAWS])
+    checked = [each for each in STRATEGY_LAWS if each.__name__ not in left_out]
+    for each in checked:
+        if each is finite:
             finite(make_strategy, exhaustive=exhaustive)
         else:
-            law(make_strategy)
+            each(make_strategy)
+    return [each.__name__ for each in checked]
 
 
 class _PublicOnly:
@@ -256,7 +333,7 @@ class _PublicOnly:
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_") and not name.startswith("__"):
-            raise AssertionError(f"A strategy reads {name!r}, which is not public.")
+            raise ContractError(f"A strategy reads {name!r}, which is not public.")
         return getattr(object.__getattribute__(self, "_PublicOnly__space"), name)
 
     def __contains__(self, architecture: object) -> bool:
@@ -271,6 +348,11 @@ def _merged(architecture: Architecture) -> str:
     """A key under which architectures whose first two indices are swapped are one network."""
     indices = list(architecture.decisions.values())
     return str([*sorted(indices[:2]), *indices[2:]])
+
+
+def _unordered(architecture: Architecture) -> str:
+    """A key under which the order of decisions does not matter: 6,561 architectures, 45 networks."""
+    return str(sorted(architecture.decisions.values()))
 
 
 def _sometimes_failing(architecture: Architecture) -> dict[str, float]:
