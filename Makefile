@@ -32,8 +32,8 @@ demo: $(STAMP)
 	    --maximize accuracy --minimize macs \
 	    --constraint "params <= 60k" --constraint "peak_memory <= 64KiB" \
 	    --seed 0 --workers 2 --baseline random --references --study $(DEMO)/digits.db
-	$(BIN)/nasturtium report $(DEMO)/digits.db -o $(DEMO)/report.html
 	$(BIN)/nasturtium export $(DEMO)/digits.db -o $(DEMO)/best --overwrite
+	$(BIN)/nasturtium report $(DEMO)/digits.db -o $(DEMO)/report.html
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS)
@@ -52,7 +52,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	for part in space graph strategies training study; do $(BIN)/python benchmarks/$$part.py || exit 1; done
+
+docs: $(STAMP)
+	$(BIN)/pdoc nasturtium -o runs/reference --docformat google
 
 clean:
 	rm -rf $(VENV) runs
