@@ -99,7 +99,7 @@ class Block:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return type(self) is type(other) and hash(self) == hash(other) and self.values == other.values  # type: ignore[attr-defined]
+        return type(self) is type(other) and hash(self) == hash(other) and self.values == other.values
 
     def __hash__(self) -> int:
         cached = self.__dict__.get("_hash")
