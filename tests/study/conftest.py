@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         process = subprocess.Popen(
             [sys.executable, str(HERE / "run_search.py"), str(tmp_path / name), json.dumps(options)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in background
         )  # fmt: skip
         begun.append(process)
         return process

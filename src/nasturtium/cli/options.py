@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 import nasturtium as nas
-from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.errors import InvalidInputError
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -90,10 +90,7 @@ def load_network(name: str, *, trust: bool = False) -> nas.Block | nas.Architect
         return nas.Architecture.from_dict(data, trust=trust)
     if ":" in name:
         return called(name, "network", nas.Block)
-    try:
-        return nas.zoo.by_name(name)
-    except UnknownNameError as error:
-        raise UnknownNameError("network (or file)", name, error.known) from None
+    return nas.zoo.by_name(name)
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -165,5 +165,5 @@ class Candidates:
                 misses.append(f"{c.metric} {shown(metrics[c.metric])} where {c.relation} {shown(c.limit)} is asked")
         return InfeasibleError(
             f"No architecture that meets {limits} was found: {how}. The nearest has {', '.join(misses)} "
-            f"({architecture}). Relax the limit or take a space of smaller networks."
+            f"(architecture {architecture.key}). Relax the limit or take a space of smaller networks."
         )
