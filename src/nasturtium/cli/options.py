@@ -87,7 +87,8 @@ def load_network(name: str, *, trust: bool = False) -> nas.Block | nas.Architect
             data = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise InvalidInputError(f"{str(path)!r} cannot be read as an architecture: {error}.") from error
-        return nas.Architecture.from_dict(data, trust=trust)
+        inner = data.get("architecture", data) if isinstance(data, dict) else data  # an export says more around it
+        return nas.Architecture.from_dict(inner, trust=trust)
     if ":" in name:
         return called(name, "network", nas.Block)
     return nas.zoo.by_name(name)
