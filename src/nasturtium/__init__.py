@@ -22,12 +22,12 @@ _MODULES = {
 
 _NAMES = {
     "nasturtium.space": ("Architecture", "Block", "Space", "int_range", "one_of", "subset", "walk"),
-    "nasturtium.graph": ("Graph", "cost", "trace"),
+    "nasturtium.graph": ("CostModel", "Graph", "cost", "draw", "equivalent", "trace"),
     "nasturtium.blocks": (
         "Classifier", "Conv", "Identity", "MBConv", "Sequential", "repeat",
     ),
     "nasturtium.trial": ("accuracy", "activations", "loss", "macs", "params", "peak_memory"),
-    "nasturtium.model": ("Module", "Supernet", "build", "supernet"),
+    "nasturtium.model": ("INPUT_CHANNELS", "Module", "Supernet", "build", "supernet"),
     "nasturtium.training": ("Recipe",),
     "nasturtium.study": ("Study", "resume", "search"),
 }  # fmt: skip
@@ -35,10 +35,12 @@ _NAMES = {
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "INPUT_CHANNELS",
     "Architecture",
     "Block",
     "Classifier",
     "Conv",
+    "CostModel",
     "Graph",
     "Identity",
     "MBConv",
@@ -54,6 +56,8 @@ __all__ = [
     "blocks",
     "build",
     "cost",
+    "draw",
+    "equivalent",
     "errors",
     "estimators",
     "export",
@@ -105,9 +109,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
         zoo,
     )
     from nasturtium.blocks import Classifier, Conv, Identity, MBConv, Sequential, repeat
-    from nasturtium.graph import Graph, cost, trace
+    from nasturtium.graph import CostModel, Graph, cost, draw, equivalent, trace
     from nasturtium.graph import tensor as ops
-    from nasturtium.model import Module, Supernet, build, supernet
+    from nasturtium.model import INPUT_CHANNELS, Module, Supernet, build, supernet
     from nasturtium.space import Architecture, Block, Space, int_range, one_of, subset, walk
     from nasturtium.study import Study, resume, search
     from nasturtium.training import Recipe
