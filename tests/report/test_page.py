@@ -9,7 +9,8 @@ from nasturtium.report import Axis, Point, ReportData, page
 def data(**changes) -> ReportData:
     points = [
         Point(
-            label=f"<trial {i}>", role="search", number=i, metrics={"accuracy": 0.9 + i / 1000, "macs": 1000.0 * (i + 1)},
+            label=f"<trial {i}>", role="search", number=i,
+            metrics={"accuracy": 0.9 + i / 1000, "macs": 1000.0 * (i + 1)},
             choices={"layers.0.kernel": str(3 + 2 * (i % 2))}, front=i == 9, drawing="<svg><text>net</text></svg>",
         )
         for i in range(10)
