@@ -70,7 +70,7 @@ def test_real_training_killed_many_times_gives_the_same_study(tmp_path) -> None:
     while True:
         process = start("killed.db", 1 + kills % 2)
         try:
-            process.wait(rng.uniform(3.0, 8.0) if kills < 8 else 300)
+            process.wait(rng.uniform(1.5, 3.5) if kills < 8 else 300)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()

@@ -76,23 +76,30 @@ class Graph:
         return tuple(i for i in range(len(self.nodes)) if i not in self.training_only)
 
     @cached_property
+    def _totals(self) -> tuple[int, int]:
+        """Parameters and MACs, in one pass."""
+        params = macs = 0
+        seen: set[str] = set()
+        nodes = self.nodes
+        for index in self.costed:
+            operation, sources, shape, path = nodes[index]
+            shapes = [nodes[i].shape for i in sources]
+            count = operation.params(*shapes)
+            if count and path not in seen:
+                seen.add(path)
+                params += count
+            macs += operation.macs(shape, *shapes)
+        return params, macs
+
+    @property
     def params(self) -> int:
         """Trainable parameters; tied weights count once."""
-        total = 0
-        seen: set[str] = set()
-        for index in self.costed:
-            node = self.nodes[index]
-            count = node.operation.params(*self.input_shapes(node))
-            if count and node.path not in seen:
-                seen.add(node.path)
-                total += count
-        return total
+        return self._totals[0]
 
-    @cached_property
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of convolution and linear weights, for one sample."""
-        nodes = self.nodes
-        return sum(nodes[i].operation.macs(nodes[i].shape, *self.input_shapes(nodes[i])) for i in self.costed)
+        return self._totals[1]
 
     @cached_property
     def activations(self) -> int:

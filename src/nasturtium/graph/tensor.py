@@ -7,6 +7,7 @@ it is made of concrete integers. The functions here add one operation each; `blo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Protocol, Self
 
 from nasturtium.errors import InvalidInputError, TraceError
@@ -157,6 +158,10 @@ def tensors(value: object) -> Iterator[Tensor]:
             yield from tensors(item)
 
 
+_batch_norm = lru_cache(256)(ops.BatchNorm)  # equal operations are one object: a network has hundreds of them
+_activation = lru_cache(256)(ops.Activation)
+
+
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
@@ -210,7 +215,7 @@ def batch_norm(
     x: Tensor, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, name: str = "norm"
 ) -> Tensor:
     """Normalise over the batch, channel by channel."""
-    return x.tracer.apply(ops.BatchNorm(eps, momentum, affine), (x,), name)
+    return x.tracer.apply(_batch_norm(eps, momentum, affine), (x,), name)
 
 
 def group_norm(x: Tensor, *, groups: int = 1, eps: float = 1e-5, name: str = "norm") -> Tensor:
@@ -224,7 +229,7 @@ def activation(x: Tensor, function: str = "relu", *, name: str = "act") -> Tenso
         return x
     if function not in ops.ACTIVATIONS:
         raise InvalidInputError(f"Unknown activation {function!r}. Known: identity, {', '.join(ops.ACTIVATIONS)}.")
-    return x.tracer.apply(ops.Activation(function), (x,), name)
+    return x.tracer.apply(_activation(function), (x,), name)
 
 
 def max_pool(

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, dataclass_transform
 from nasturtium.errors import TraceError
 from nasturtium.graph.tensor import tensors
 
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+
 
 class Open:
     """Base of whatever leaves a field open: the choices, and a prefix of open length."""
@@ -75,7 +77,7 @@ class Block:
         """Whether any field, however deep, holds a choice."""
         cached = self.__dict__.get("_is_open")
         if cached is None:
-            cached = any(is_open(value) for value in self.values)
+            cached = any(type(value) not in _PLAIN and is_open(value) for value in self.values)
             self.__dict__["_is_open"] = cached
         return bool(cached)
 
