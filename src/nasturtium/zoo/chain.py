@@ -14,6 +14,7 @@ from typing import Any
 from nasturtium.blocks import AvgPool, Conv, Linear, MaxPool, Repeat, Sequential, repeat
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Block, Space, one_of
+from nasturtium.zoo.listing import Family
 from nasturtium.zoo.resolution import halvings
 
 ACTIVATIONS = ("relu", "tanh", "elu")
@@ -53,3 +54,15 @@ def chain(input_shape: tuple[int, ...] = (1, 8, 8)) -> Space:
             smallest //= 2
     hidden: Repeat = repeat(Linear(one_of(32, 64, 128), one_of(*ACTIVATIONS)), one_of(0, 1, 2))
     return Space(Sequential(*layers, hidden, Logits()))
+
+
+FAMILIES = (
+    Family(
+        name="chain",
+        title="Chain of convolution, pooling and linear layers",
+        paper='Elsken et al. 2019, "Neural Architecture Search: A Survey", arXiv 1808.05377',
+        space=chain,
+        input_shape=(1, 8, 8),
+        size=208_039_104,
+    ),
+)

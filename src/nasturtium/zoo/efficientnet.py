@@ -9,10 +9,13 @@ Reference:
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from nasturtium.blocks import Sequential, make_divisible
 from nasturtium.errors import UnknownNameError
+from nasturtium.space import Block
+from nasturtium.zoo.listing import Family
 from nasturtium.zoo.notation import Style, Table, network
 
 TABLE: Table = (
@@ -115,3 +118,25 @@ def tinynet(variant: str = "a", *, classes: int | None = None) -> Sequential:
     width, depth = TINY_SCALES[variant]
     style = Style(act="silu", width=width, depth=depth, round_depth="round", se=SQUEEZE, norm=NORM)
     return network(TABLE, style, stem=32, head=max(1280, make_divisible(1280 * width)), classes=classes)
+
+
+def _named(match: re.Match[str], classes: int) -> Block:
+    padding = "tf_same" if match[1] else "same"
+    return efficientnet(match[2], padding=padding, classes=classes)
+
+
+FAMILIES = (
+    Family(
+        name="efficientnet",
+        title="EfficientNet, EfficientNet-Lite, TinyNet",
+        paper='Tan, Le 2019, "EfficientNet", arXiv 1905.11946',
+        names={
+            "timm": (
+                (r"(tf_)?efficientnet_(b\d|l2|lite\d)(?:(?<=b[23])a|_ap|_ns)?", _named),
+                (r"tinynet_([a-e])", lambda m, c: tinynet(m[1], classes=c)),
+            ),
+            "torchvision": ((r"efficientnet_(b[0-7])", lambda m, c: efficientnet(m[1], classes=c)),),
+        },
+        named=("efficientnet_b0 … b8, l2, lite0 … lite4", "tinynet_a … e"),
+    ),
+)

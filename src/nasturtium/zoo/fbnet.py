@@ -10,6 +10,7 @@ Reference:
 from __future__ import annotations
 
 from nasturtium.blocks import Sequential
+from nasturtium.zoo.listing import Family, multiplier
 from nasturtium.zoo.notation import Style, Table, network
 
 TABLE: Table = (
@@ -27,3 +28,14 @@ def fbnet_c(width: float = 1.0, *, classes: int | None = None) -> Sequential:
     """The network, with a multiplier of the widths."""
     style = Style(width=width, always_expand=True)
     return network(TABLE, style, stem=style.channels(16), head=1984, classes=classes)
+
+
+FAMILIES = (
+    Family(
+        name="fbnet",
+        title="FBNet-C",
+        paper='Wu et al. 2019, "FBNet", arXiv 1812.03443',
+        names={"timm": ((r"fbnetc_(\d{3})", lambda m, c: fbnet_c(multiplier(m[1]), classes=c)),)},
+        named=("fbnetc_100",),
+    ),
+)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from nasturtium.blocks import Sequential
 from nasturtium.errors import UnknownNameError
+from nasturtium.zoo.listing import Family
 from nasturtium.zoo.notation import HARD_SQUEEZE, Style, Table, network
 
 TABLES: dict[str, Table] = {
@@ -86,3 +87,14 @@ def hardcorenas(variant: str = "a", *, classes: int | None = None) -> Sequential
         raise UnknownNameError("HardCoRe-NAS variant", variant, TABLES)
     style = Style(act="hardswish", se=HARD_SQUEEZE)
     return network(TABLES[variant], style, stem=32, features=1280, classes=classes)
+
+
+FAMILIES = (
+    Family(
+        name="hardcorenas",
+        title="HardCoRe-NAS A to F",
+        paper='Nayman et al. 2021, "HardCoRe-NAS", arXiv 2102.11646',
+        names={"timm": ((r"hardcorenas_([a-f])", lambda m, c: hardcorenas(m[1], classes=c)),)},
+        named=("hardcorenas_a … f",),
+    ),
+)

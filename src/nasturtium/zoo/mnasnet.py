@@ -13,6 +13,7 @@ from typing import Any
 
 from nasturtium.blocks import Sequential
 from nasturtium.errors import UnknownNameError
+from nasturtium.zoo.listing import Family, multiplier
 from nasturtium.zoo.notation import Style, Table, network
 
 TABLES: dict[str, Table] = {
@@ -76,3 +77,24 @@ def mnasnet(
     style = Style(act="relu", width=width, se=SQUEEZE, norm={"momentum": momentum})
     stem = style.channels(STEMS.get(variant, 32))
     return network(TABLES[variant], style, stem=stem, head=1280, classes=classes)
+
+
+FAMILIES = (
+    Family(
+        name="mnasnet",
+        title="MnasNet A1, B1, small; Single-Path NAS",
+        paper='Tan et al. 2019, "MnasNet", arXiv 1807.11626',
+        names={
+            "timm": (
+                (r"mnasnet_(small|a1|b1)", lambda m, c: mnasnet(m[1], classes=c)),
+                (r"mnasnet_(\d{3})", lambda m, c: mnasnet("b1", multiplier(m[1]), classes=c)),
+                (r"semnasnet_(\d{3})", lambda m, c: mnasnet("a1", multiplier(m[1]), classes=c)),
+                (r"spnasnet_(\d{3})", lambda m, c: mnasnet("single_path", multiplier(m[1]), classes=c)),
+            ),
+            "torchvision": (
+                (r"mnasnet(\d_\d+)", lambda m, c: mnasnet("b1", multiplier(m[1]), momentum=0.0003, classes=c)),
+            ),
+        },
+        named=("mnasnet_NNN, semnasnet_NNN, mnasnet_small, mnasnetN_N", "spnasnet_NNN"),
+    ),
+)

@@ -12,6 +12,7 @@ from typing import Any
 from nasturtium.blocks import Classifier, Conv, MBConv, Sequential, make_divisible, repeat
 from nasturtium.errors import InvalidInputError
 from nasturtium.space import Space, one_of
+from nasturtium.zoo.listing import Family
 from nasturtium.zoo.resolution import halvings, strides
 
 STAGE_WIDTHS = ((8, 12, 16), (16, 24, 32), (32, 48, 64), (64, 96, 128))
@@ -77,3 +78,15 @@ def _scale(channels: int, width: float) -> int:
     if not width > 0:
         raise InvalidInputError(f"`width` must be a positive multiplier, got {width!r}.")
     return make_divisible(channels * width, 4)
+
+
+FAMILIES = (
+    Family(
+        name="mobile",
+        title="Inverted residuals for small images",
+        paper='after Sandler et al. 2018, "MobileNetV2", arXiv 1801.04381',
+        space=mobile,
+        input_shape=(1, 8, 8),
+        size=1_391_054_472,
+    ),
+)

@@ -9,7 +9,11 @@ Reference:
 
 from __future__ import annotations
 
+import re
+
 from nasturtium.blocks import Sequential, make_divisible
+from nasturtium.space import Block
+from nasturtium.zoo.listing import Family, multiplier
 from nasturtium.zoo.notation import Style, Table, network
 
 TABLE: Table = (
@@ -42,3 +46,24 @@ def mobilenetv2(
         head=1280 if fix_ends else max(1280, make_divisible(1280 * width)),
         classes=classes,
     )
+
+
+def _named(match: re.Match[str], classes: int) -> Block:
+    width = multiplier(match[1])
+    if not match[2]:
+        return mobilenetv2(width, classes=classes)
+    return mobilenetv2(width, round(2 * width - 1, 2), fix_ends=True, classes=classes)
+
+
+FAMILIES = (
+    Family(
+        name="mobilenetv2",
+        title="MobileNetV2",
+        paper='Sandler et al. 2018, "MobileNetV2", arXiv 1801.04381',
+        names={
+            "timm": ((r"mobilenetv2_(\d{3})(d?)", _named),),
+            "torchvision": ((r"mobilenet_v2", lambda _, c: mobilenetv2(classes=c)),),
+        },
+        named=("mobilenetv2_NNN",),
+    ),
+)

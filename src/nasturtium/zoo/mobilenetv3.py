@@ -8,8 +8,12 @@ Reference:
 
 from __future__ import annotations
 
+import re
+
 from nasturtium.blocks import Sequential
 from nasturtium.errors import InvalidInputError
+from nasturtium.space import Block
+from nasturtium.zoo.listing import Family, multiplier
 from nasturtium.zoo.notation import HARD_SQUEEZE, Style, Table, network
 
 LARGE: Table = (
@@ -84,3 +88,31 @@ def mobilenetv3_rw(*, classes: int | None = None) -> Sequential:
     style = Style(act="hardswish", se=squeeze, norm={"eps": 1e-3})
     table = (LARGE[0] + "_noskip", *LARGE[1:])
     return network(table, style, stem=16, features=1280, features_bias=False, classes=classes)
+
+
+def _named(match: re.Match[str], classes: int) -> Block:
+    return mobilenetv3(
+        match[2],
+        multiplier(match[4]),
+        1.2 if match[5] else 1.0,
+        is_minimal=bool(match[3]),
+        padding="tf_same" if match[1] else "same",
+        classes=classes,
+    )
+
+
+FAMILIES = (
+    Family(
+        name="mobilenetv3",
+        title="MobileNetV3",
+        paper='Howard et al. 2019, "Searching for MobileNetV3", arXiv 1905.02244',
+        names={
+            "timm": (
+                (r"(tf_)?mobilenetv3_(large|small)_(minimal_)?(\d{3})(d?)(?:_miil)?", _named),
+                (r"mobilenetv3_rw", lambda _, c: mobilenetv3_rw(classes=c)),
+            ),
+            "torchvision": ((r"mobilenet_v3_(large|small)", lambda m, c: mobilenetv3(m[1], classes=c)),),
+        },
+        named=("mobilenetv3_large_NNN, mobilenetv3_small_NNN",),
+    ),
+)

@@ -23,6 +23,7 @@ from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Shape
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Block, Space, one_of
+from nasturtium.zoo.listing import Family
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 """The candidate operations, in the order of the authors' hash."""
@@ -284,3 +285,17 @@ def from_codes(adjacency: Any, operations: Any, vertices: int) -> tuple[Matrix, 
 def published(row: Mapping[str, Any]) -> NASBench101:
     """The network of a row whose config holds "matrix" and "operations", with CIFAR-10's classes."""
     return replace(network(row["config"]["matrix"], row["config"]["operations"]), classes=10)
+
+
+FAMILIES = (
+    Family(
+        name="nasbench101",
+        title="NAS-Bench-101 cells",
+        level="cell",
+        paper='Ying et al. 2019, "NAS-Bench-101", arXiv 1902.09635',
+        space=space,
+        input_shape=(3, 32, 32),
+        quoted_size="423,624 unique cells",
+        rows={"NAS-Bench-101": published},
+    ),
+)

@@ -22,6 +22,7 @@ from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Shape
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Architecture, Block, Space, one_of
+from nasturtium.zoo.listing import Family
 
 OPERATIONS: dict[str, Block] = {
     "none": Zero(),
@@ -186,3 +187,18 @@ def published(row: Mapping[str, Any]) -> NASBench201:
     config = row["config"]
     block = network(config["arch_str"], width=config["init_channels"], cells=config["cells_per_stage"])
     return replace(block, classes=10)
+
+
+FAMILIES = (
+    Family(
+        name="nasbench201",
+        title="NAS-Bench-201 cells",
+        level="cell",
+        paper='Dong, Yang 2020, "NAS-Bench-201", arXiv 2001.00326',
+        space=space,
+        input_shape=(3, 32, 32),
+        size=15_625,
+        quoted_size="15,625",
+        rows={"NAS-Bench-201": published},
+    ),
+)

@@ -11,6 +11,7 @@ Reference:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +28,12 @@ from nasturtium.blocks import (
     make_divisible,
     repeat,
 )
-from nasturtium.errors import InvalidInputError
+from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Opaque
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Block, Space, one_of
+from nasturtium.zoo.listing import CLASSES, Family, Row
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
@@ -39,7 +41,7 @@ DEPTHS = (2, 3, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Backbone:
     """What distinguishes the two mobile families. All widths are those at multiplier 1."""
 
     stem: int
@@ -53,7 +55,7 @@ class Family:
     eps: float
 
 
-MOBILENETV3 = Family(
+MOBILENETV3 = Backbone(
     stem=16,
     first=16,
     widths=(24, 40, 80, 112, 160),
@@ -64,7 +66,7 @@ MOBILENETV3 = Family(
     features=1280,
     eps=1e-5,
 )
-PROXYLESS = Family(
+PROXYLESS = Backbone(
     stem=32,
     first=16,
     widths=(24, 40, 80, 96, 192, 320),
@@ -77,47 +79,52 @@ PROXYLESS = Family(
 )
 
 
-def _block(family: Family, stage: int, width: int, stride: int, kernel: Any, expand: Any) -> MBConv:
+def _block(backbone: Backbone, stage: int, width: int, stride: int, kernel: Any, expand: Any) -> MBConv:
     return MBConv(
         width,
         kernel,
         stride,
         expand,
-        se=0.25 if family.squeeze[stage] else None,
-        act=family.acts[stage],
+        se=0.25 if backbone.squeeze[stage] else None,
+        act=backbone.acts[stage],
         divisor=8,
         se_divisor=8,
         se_gate="hardsigmoid",
-        eps=family.eps,
+        eps=backbone.eps,
     )
 
 
 def _network(
-    family: Family, stem: int, first: MBConv, stages: Sequence[Block], head: tuple[int | None, int], classes: int | None
+    backbone: Backbone,
+    stem: int,
+    first: MBConv,
+    stages: Sequence[Block],
+    head: tuple[int | None, int],
+    classes: int | None,
 ) -> Sequential:
     final_expand, features = head
     act = "relu6" if final_expand is None else "hardswish"
-    begin = (Conv(stem, stride=2, act=act, eps=family.eps), first, *stages)
+    begin = (Conv(stem, stride=2, act=act, eps=backbone.eps), first, *stages)
     if final_expand is None:
-        return Sequential(*begin, Conv(features, 1, act=act, eps=family.eps), Classifier(classes, 0.1))
+        return Sequential(*begin, Conv(features, 1, act=act, eps=backbone.eps), Classifier(classes, 0.1))
     classifier = Classifier(classes, 0.1, features=features, act=act, features_bias=False)
-    return Sequential(*begin, Conv(final_expand, 1, act=act, eps=family.eps), classifier)
+    return Sequential(*begin, Conv(final_expand, 1, act=act, eps=backbone.eps), classifier)
 
 
 def _from_options(
-    family: Family, width: float, kernel: Any, expand: Any, depth: Any, classes: int | None
+    backbone: Backbone, width: float, kernel: Any, expand: Any, depth: Any, classes: int | None
 ) -> Sequential:
-    """The network of a family with kernel, expansion and depth made by functions, so that each place is its own."""
+    """The network of a backbone with kernel, expansion and depth made by functions, so that each place is its own."""
     stages: list[Block] = []
-    for i, (channels, stride) in enumerate(zip(family.widths, family.strides, strict=True)):
-        block = _block(family, i, make_divisible(channels * width), 1, kernel(), expand())
+    for i, (channels, stride) in enumerate(zip(backbone.widths, backbone.strides, strict=True)):
+        block = _block(backbone, i, make_divisible(channels * width), 1, kernel(), expand())
         times = 1 if i == 5 else depth()
         stages.append(repeat(block, times, stride=stride))
-    act = "relu6" if family.final_expand is None else "relu"
-    first = MBConv(make_divisible(family.first * width), expand=1, act=act, eps=family.eps)
-    expanded = None if family.final_expand is None else make_divisible(family.final_expand * width)
-    features = make_divisible(family.features * width) if width > 1 else family.features
-    return _network(family, make_divisible(family.stem * width), first, stages, (expanded, features), classes)
+    act = "relu6" if backbone.final_expand is None else "relu"
+    first = MBConv(make_divisible(backbone.first * width), expand=1, act=act, eps=backbone.eps)
+    expanded = None if backbone.final_expand is None else make_divisible(backbone.final_expand * width)
+    features = make_divisible(backbone.features * width) if width > 1 else backbone.features
+    return _network(backbone, make_divisible(backbone.stem * width), first, stages, (expanded, features), classes)
 
 
 def mobilenetv3_space(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.0) -> Space:
@@ -148,17 +155,17 @@ def proxyless_space(input_shape: tuple[int, ...] = (3, 224, 224), width: float =
     return Space(_open(PROXYLESS, width))
 
 
-def _open(family: Family, width: float) -> Sequential:
+def _open(backbone: Backbone, width: float) -> Sequential:
     return _from_options(
-        family, width, lambda: one_of(*KERNELS), lambda: one_of(*EXPANSIONS), lambda: one_of(*DEPTHS), None
+        backbone, width, lambda: one_of(*KERNELS), lambda: one_of(*EXPANSIONS), lambda: one_of(*DEPTHS), None
     )
 
 
 def uniform(
-    family: Family, width: float, *, kernel: int, expand: int, depth: int, classes: int | None = None
+    backbone: Backbone, width: float, *, kernel: int, expand: int, depth: int, classes: int | None = None
 ) -> Sequential:
     """The network with one kernel, expansion and depth everywhere."""
-    return _from_options(family, width, lambda: kernel, lambda: expand, lambda: depth, classes)
+    return _from_options(backbone, width, lambda: kernel, lambda: expand, lambda: depth, classes)
 
 
 class KernelTransform(Block):
@@ -185,9 +192,9 @@ class KernelTransform(Block):
         return x.tracer.apply(operation, (x,), "kernel_transform")
 
 
-def supernet(family: Family, width: float, *, classes: int | None = None) -> Sequential:
+def supernet(backbone: Backbone, width: float, *, classes: int | None = None) -> Sequential:
     """The weights of the authors' supernet: the largest network and a `KernelTransform` for each searched block."""
-    largest = uniform(family, width, kernel=max(KERNELS), expand=max(EXPANSIONS), depth=max(DEPTHS), classes=classes)
+    largest = uniform(backbone, width, kernel=max(KERNELS), expand=max(EXPANSIONS), depth=max(DEPTHS), classes=classes)
     transform = KernelTransform()
     layers = [
         Repeat(tuple(part for block in layer.blocks for part in (block, transform)))
@@ -207,11 +214,13 @@ def specialised(config: Mapping[str, Any], *, classes: int | None = None) -> Seq
         classes: Number of classes; None takes it from the task.
 
     Raises:
-        InvalidInputError: the stages are not those of a family.
+        InvalidInputError: the stages are not those of a backbone.
     """
-    family = PROXYLESS if config["final_expand"] is None else MOBILENETV3
-    if len(config["stages"]) != len(family.widths):
-        raise InvalidInputError(f"A network of this family has {len(family.widths)} stages, got {config['stages']!r}.")
+    backbone = PROXYLESS if config["final_expand"] is None else MOBILENETV3
+    if len(config["stages"]) != len(backbone.widths):
+        raise InvalidInputError(
+            f"A network of this backbone has {len(backbone.widths)} stages, got {config['stages']!r}."
+        )
     first = config["first_block"]
     stages: list[Block] = []
     for i, stage in enumerate(config["stages"]):
@@ -219,15 +228,15 @@ def specialised(config: Mapping[str, Any], *, classes: int | None = None) -> Seq
         stages.append(
             Repeat(
                 tuple(
-                    _block(family, i, stage["width"], 1 if j else stage["stride"], kernel, expand)
+                    _block(backbone, i, stage["width"], 1 if j else stage["stride"], kernel, expand)
                     for j, (kernel, expand) in enumerate(rows)
                 )
             )
         )
-    act = "relu6" if family is PROXYLESS else "relu"
-    begin = MBConv(first["cout"], first["k"], first["s"], first["e"], act=act, mid=first["mid"], eps=family.eps)
+    act = "relu6" if backbone is PROXYLESS else "relu"
+    begin = MBConv(first["cout"], first["k"], first["s"], first["e"], act=act, mid=first["mid"], eps=backbone.eps)
     head = (config["final_expand"], config["feature_mix"])
-    return _network(family, config["stem"], begin, stages, head, classes)
+    return _network(backbone, config["stem"], begin, stages, head, classes)
 
 
 RESNET_DEPTHS = (2, 2, 4, 2)
@@ -322,3 +331,54 @@ def resnet50d_space(input_shape: tuple[int, ...] = (3, 224, 224)) -> Space:
         stages.append(repeat(block, depth, width=widths(channels), stride=2 if i else 1))
     stem = ResidualStem(widths(64), widths(32), one_of(False, True))
     return Space(Sequential(stem, MaxPool(3, 2), *stages, Classifier()))
+
+
+def _uniform_row(row: Row) -> Block:
+    """Networks of one kernel, expansion and depth, and the supernets."""
+    name, config = str(row["name"]), row["config"]
+    if name.startswith("ofa_resnet50"):
+        if config == "supernet":
+            return resnet50d(classes=CLASSES)
+        return resnet50d(depth=config["d"], ratio=config["e"], width=config["w"], classes=CLASSES)
+    match = re.match(r"ofa_(mbv3|proxyless)_w(\d\.\d+)", name)
+    if match is None:
+        raise UnknownNameError("Once-for-All network", name, ("ofa_mbv3_wN.N", "ofa_proxyless_wN.N", "ofa_resnet50"))
+    backbone = MOBILENETV3 if match[1] == "mbv3" else PROXYLESS
+    width = float(match[2])
+    if config == "supernet":
+        return supernet(backbone, width, classes=CLASSES)
+    return uniform(backbone, width, kernel=config["ks"], expand=config["e"], depth=config["d"], classes=CLASSES)
+
+
+def _specialised_row(row: Row) -> Block:
+    return specialised(row["config"], classes=CLASSES)
+
+
+_PAPER = 'Cai et al. 2020, "Once-for-All", arXiv 1908.09791'
+
+FAMILIES = (
+    Family(
+        name="ofa_mobilenetv3",
+        title="Once-for-All, MobileNetV3",
+        paper=_PAPER,
+        space=mobilenetv3_space,
+        size=21_758_655_492_572_485_851,
+        quoted_size="2e19",
+        rows={"OFA": _uniform_row, "OFA-MobileNetV3": _specialised_row},
+    ),
+    Family(
+        name="ofa_proxyless",
+        title="Once-for-All, ProxylessNAS",
+        paper=_PAPER,
+        space=proxyless_space,
+        size=195_827_899_433_152_372_659,
+        rows={"OFA-ProxylessNASNets": _specialised_row},
+    ),
+    Family(
+        name="ofa_resnet50d",
+        title="Once-for-All, ResNet-50D",
+        paper=_PAPER + ", and the authors' code",
+        space=resnet50d_space,
+        size=1_639_276_531_308,
+    ),
+)

@@ -16,6 +16,7 @@ from typing import Any
 from nasturtium.blocks import Classifier, Conv, Identity, MBConv, Repeat, Sequential, make_divisible
 from nasturtium.errors import InvalidInputError
 from nasturtium.space import Block, Space, one_of
+from nasturtium.zoo.listing import CLASSES, Family, Row
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 """Width, blocks and stride of each searched stage."""
@@ -95,3 +96,29 @@ def from_blocks(
     if features is not None and features != channels:
         layers.append(Conv(features, 1, act="relu6", **fields))
     return Sequential(*layers, Classifier(classes))
+
+
+def from_row(row: Row) -> Block:
+    """The network of a row whose config is a list of blocks.
+
+    Raises:
+        InvalidInputError: it has none.
+    """
+    config = row["config"]
+    key = next((key for key in config if key.startswith("blocks_k_e_")), None)
+    if key is None:
+        raise InvalidInputError(f"A row of {row['space']!r} needs a list of blocks, got {config!r}.")
+    features = config.get("last", config.get("classifier_in"))
+    return from_blocks(config["stem"], config[key], features, norm=config.get("bn"), classes=CLASSES)
+
+
+FAMILIES = (
+    Family(
+        name="proxylessnas",
+        title="ProxylessNAS for ImageNet",
+        paper='Cai et al. 2019, "ProxylessNAS", arXiv 1812.00332',
+        space=proxylessnas,
+        size=221_502_229_807_900_608,
+        rows={"ProxylessNAS": from_row},
+    ),
+)

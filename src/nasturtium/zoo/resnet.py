@@ -9,12 +9,14 @@ Reference:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from nasturtium.blocks import BasicBlock, Bottleneck, Classifier, Conv, MaxPool, Repeat, Sequential
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.space import Block
+from nasturtium.zoo.listing import Family, Names, Row
 from nasturtium.zoo.resolution import halvings, strides
 
 DEPTHS: dict[int, tuple[type[Any], tuple[int, ...]]] = {
@@ -135,3 +137,46 @@ def resnet_small(
     stem, *steps = strides(halvings(input_shape), 3)
     stages = [_stage(BasicBlock, w, blocks, s, {}) for w, s in zip(widths, steps, strict=True)]
     return Sequential(Conv(widths[0], stride=stem), *stages, Classifier(classes))
+
+
+SE_RATIO = 1 / 16
+"""Of SE-ResNet."""
+
+
+def _named(match: re.Match[str], classes: int) -> Block:
+    found = match.groupdict()
+    variant = Variant(
+        letter=found.get("letter") or "",
+        groups=int(found.get("groups") or 1),
+        base_width=int(found.get("base") or 64 * int(found.get("wide") or 1)),
+        se=SE_RATIO if found.get("se") else None,
+    )
+    return resnet(int(match["depth"]), variant, classes=classes)
+
+
+def _pycls(row: Row) -> Block:
+    match = re.fullmatch(r"R-(\d+)", str(row["config"]))
+    if match is None:
+        raise UnknownNameError("pycls network", str(row["config"]), ("R-56", "R-110"))
+    return resnet_cifar(int(match[1]), shortcut="conv", classes=10)
+
+
+_NAMES: Names = tuple(
+    (pattern, _named)
+    for pattern in (
+        r"(?:tv_|ssl_|swsl_)?(?P<se>se)?resnet(?P<depth>\d+)(?P<letter>[cdst]?)",
+        r"(?:tv_|ssl_|swsl_)?(?P<se>se)?resnext(?P<depth>\d+)(?P<letter>[cdst]?)_(?P<groups>\d+)x(?P<base>\d+)d",
+        r"wide_resnet(?P<depth>\d+)_(?P<wide>\d)",
+    )
+)
+
+FAMILIES = (
+    Family(
+        name="resnet",
+        title="ResNet, ResNeXt, Wide ResNet, SE-ResNet",
+        paper='He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385',
+        names={"timm": _NAMES, "torchvision": _NAMES},
+        named=("resnetNN, resnextNN_GxWd, wide_resnetNN_2, seresnetNN",),
+        rows={"pycls": _pycls},
+    ),
+)

@@ -1,0 +1,7 @@
+"""Inception-v3."""
+
+from __future__ import annotations
+
+from nasturtium.zoo.listing import Family
+
+FAMILIES: tuple[Family, ...] = ()

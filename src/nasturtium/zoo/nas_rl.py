@@ -1,0 +1,7 @@
+"""The chain space of NAS with reinforcement learning."""
+
+from __future__ import annotations
+
+from nasturtium.zoo.listing import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,7 @@
+"""AnyNet and RegNet."""
+
+from __future__ import annotations
+
+from nasturtium.zoo.listing import Family
+
+FAMILIES: tuple[Family, ...] = ()

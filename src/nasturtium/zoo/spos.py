@@ -1,0 +1,7 @@
+"""Single Path One-Shot."""
+
+from __future__ import annotations
+
+from nasturtium.zoo.listing import Family
+
+FAMILIES: tuple[Family, ...] = ()

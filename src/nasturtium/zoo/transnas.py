@@ -1,0 +1,7 @@
+"""TransNAS-Bench-101's macro space."""
+
+from __future__ import annotations
+
+from nasturtium.zoo.listing import Family
+
+FAMILIES: tuple[Family, ...] = ()
