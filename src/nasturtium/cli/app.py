@@ -22,6 +22,7 @@ COMMANDS = {
     "report": ("take:report", "Write a study as one self-contained HTML file."),
     "export": ("take:export", "Take a network home: model.py, weights, ONNX, model card."),
     "train": ("take:train", "Train one architecture from scratch on your data."),
+    "zoo": ("zoo:zoo", "The published search spaces and networks: size, task, paper."),
     "space": ("spaces:space", "What a search space holds: size, choices, distribution of costs."),
     "cost": ("spaces:cost", "Parameters, MACs, activations, peak memory of a network."),
 }

@@ -51,3 +51,9 @@ def note(text: str) -> None:
 def is_terminal() -> bool:
     """Whether somebody watches standard error."""
     return sys.stderr.isatty()
+
+
+def big(number: int) -> str:
+    """An exact integer with separators, and its order of magnitude where it is long."""
+    text = f"{number:,}"
+    return text if number < 10**9 else f"{text} (≈ {number:.2e})" if number < 10**300 else f"10^{len(str(number)) - 1}"

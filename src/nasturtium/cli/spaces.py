@@ -14,10 +14,9 @@ import click
 
 import nasturtium as nas
 from nasturtium.cli.options import load_network, load_space, parse_shape
-from nasturtium.cli.output import emit_json, format_option, pairs, table
+from nasturtium.cli.output import big, emit_json, format_option, pairs, table
 from nasturtium.cli.progress import shown
 from nasturtium.errors import SizeUnknownError
-from nasturtium.report.text import big
 
 COSTS = ("params", "macs", "activations", "peak_memory")
 CIFAR = (3, 32, 32)
