@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 import nasturtium as nas
-from nasturtium.cli.output import emit_json, format_option, note, pairs, table
-from nasturtium.cli.progress import TITLES, shown
+from nasturtium.cli.output import emit_json, format_option, note, pairs, shown, table
+from nasturtium.cli.progress import TITLES
 from nasturtium.cli.results import columns_of, comparison_of, front_table
 from nasturtium.errors import InvalidInputError
 from nasturtium.trial import format_constraint, format_seconds

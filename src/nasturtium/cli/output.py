@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from nasturtium.trial import METRICS, format_number
+
 format_option = click.option(
     "--format",
     "style",
@@ -57,3 +59,11 @@ def big(number: int) -> str:
     """An exact integer with separators, and its order of magnitude where it is long."""
     text = f"{number:,}"
     return text if number < 10**9 else f"{text} (≈ {number:.2e})" if number < 10**300 else f"10^{len(str(number)) - 1}"
+
+
+def shown(metric: str, value: float | None) -> str:
+    """A metric's value for people, or a dash."""
+    if value is None:
+        return "–"
+    known = METRICS.get(metric)
+    return known.format(value) if known else format_number(value)

@@ -14,13 +14,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nasturtium.cli.output import shown
 from nasturtium.study import events
 from nasturtium.trial import (
-    METRICS,
     Constraint,
     Objective,
     Trial,
-    format_number,
     format_seconds,
     pareto_trials,
     violation,
@@ -28,14 +27,6 @@ from nasturtium.trial import (
 
 TITLES = {"search": "search", "baseline:random": "random search", "reference": "hand-designed"}
 FRONT_ROWS = 8
-
-
-def shown(metric: str, value: float | None) -> str:
-    """A metric's value for people, or a dash."""
-    if value is None:
-        return "–"
-    known = METRICS.get(metric)
-    return known.format(value) if known else format_number(value)
 
 
 class Progress:

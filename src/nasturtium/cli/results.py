@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 import nasturtium as nas
-from nasturtium.cli.output import table
-from nasturtium.cli.progress import shown
+from nasturtium.cli.output import shown, table
 from nasturtium.trial import format_constraint
 
 COSTS = ("params", "macs", "peak_memory")

@@ -14,8 +14,7 @@ import click
 
 import nasturtium as nas
 from nasturtium.cli.options import load_network, load_space, parse_shape
-from nasturtium.cli.output import big, emit_json, format_option, pairs, table
-from nasturtium.cli.progress import shown
+from nasturtium.cli.output import big, emit_json, format_option, pairs, shown, table
 from nasturtium.errors import SizeUnknownError
 
 COSTS = ("params", "macs", "activations", "peak_memory")

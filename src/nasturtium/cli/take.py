@@ -11,8 +11,7 @@ import click
 import nasturtium as nas
 from nasturtium.cli.look import ROLES, find_member, study_argument, trust_option
 from nasturtium.cli.options import data_options, load_network, load_task
-from nasturtium.cli.output import emit_json, format_option, note, pairs
-from nasturtium.cli.progress import shown
+from nasturtium.cli.output import emit_json, format_option, note, pairs, shown
 from nasturtium.space import Architecture
 
 
