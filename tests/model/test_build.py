@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import random
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nasturtium import zoo
 from nasturtium.errors import InvalidInputError, TraceError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph import trace
@@ -79,21 +77,6 @@ def test_two_inputs_and_three_outputs(body):
     assert list(result) == ["logits", "maps", "auxiliary"]
     assert isinstance(result["maps"], tuple)
     assert result["auxiliary"].shape == (2, 4)
-
-
-@pytest.mark.parametrize("name", sorted(getattr(zoo, "SPACES", {})))
-def test_architectures_of_every_space(name):
-    space = zoo.SPACES[name]()
-    rng = random.Random(0)
-    shape = (3, 64, 64)
-    for _ in range(2):
-        graph = trace(space.sample(rng), shape, classes=10)
-        if graph.macs > 5e8:
-            pytest.skip("only large networks in this space")
-        model = build(graph, seed=0)
-        assert sum(p.numel() for p in model.parameters()) == graph.params
-        with torch.no_grad():
-            assert_declared_is_measured(graph, model, noise(2, *shape))
 
 
 NETWORK = Chain((ConvAct(8, stride=2), Inverted(8, gate=True), Edges(), Twice(Inverted(8)), Head()))
