@@ -91,6 +91,7 @@ def flat(block, size, **context) -> Cost:
         activations=graph.activations,
         peak_memory=graph.peak_memory(),
         outputs=tuple(graph.nodes[o.node].shape for o in graph.outputs),
+        wired=graph,
     )
 
 

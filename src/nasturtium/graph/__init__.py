@@ -4,6 +4,7 @@ from nasturtium.graph.canonical import canonical_hash, equivalent, weight_order
 from nasturtium.graph.cost import Cost, CostModel, cost
 from nasturtium.graph.drawing import draw
 from nasturtium.graph.graph import Graph, Node, Output
+from nasturtium.graph.irregularity import Irregularity, irregularity
 from nasturtium.graph.layers import Layer
 from nasturtium.graph.operations import OPERATIONS, Operation, Shape
 from nasturtium.graph.tensor import Context, Tensor, tensors
@@ -15,6 +16,7 @@ __all__ = [
     "Cost",
     "CostModel",
     "Graph",
+    "Irregularity",
     "Layer",
     "Node",
     "Operation",
@@ -25,6 +27,7 @@ __all__ = [
     "cost",
     "draw",
     "equivalent",
+    "irregularity",
     "tensors",
     "trace",
     "weight_order",

@@ -1,7 +1,7 @@
 """Cost of a network without its flat graph: every block is costed once for each input shape that it meets.
 
-`cost` and `CostModel` give exactly the numbers of `Graph` (`params`, `macs`, `activations`, `peak_memory`), much
-faster over a search, because neighbouring architectures share nearly all their blocks.
+`cost` and `CostModel` give exactly the numbers of `Graph` (`params`, `macs`, `activations`, `peak_memory`,
+`irregularity`), much faster over a search, because neighbouring architectures share nearly all their blocks.
 
 How: a tracer runs a block's `forward` and records its own operations and the *summaries* of the blocks that it
 calls. A summary is a function of the block and of its inputs' shapes, so it is remembered under these. Peak memory is
@@ -11,10 +11,11 @@ are needed after it and which of its outputs are used at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from nasturtium.graph.irregularity import Wiring
 from nasturtium.graph.memory import overwritable
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
 from nasturtium.graph.tensor import ConcreteTensor, Context, Tensor, tensors
@@ -38,6 +39,15 @@ MEMO_LIMIT = 200_000
 FOREVER = 1 << 60
 
 
+class Wired(Protocol):
+    """Whatever knows the irregularity of a network: its graph, or its summary."""
+
+    @property
+    def irregularity(self) -> float:
+        """Tensors read per step; see `nasturtium.graph.irregularity`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What a network costs, for one sample."""
@@ -52,10 +62,17 @@ class Cost:
     """Bytes of activations alive at once: int8, batch 1, given order, liveness."""
     outputs: tuple[Shape, ...]
     """Shapes of the outputs that are not for training only, in order."""
+    wired: Wired = field(repr=False, compare=False)
+    """Where `irregularity` comes from."""
+
+    @property
+    def irregularity(self) -> float:
+        """Tensors read per step, 1 for a chain; worked out when asked for. See `nasturtium.graph.irregularity`."""
+        return self.wired.irregularity
 
 
 def cost(block: Traceable | Designed, inputs: Inputs, **context: object) -> Cost:
-    """Parameters, MACs, activations and peak memory of a closed block or an architecture.
+    """Parameters, MACs, activations, peak memory and irregularity of a closed block or an architecture.
 
     Args:
         block: A closed block or an `Architecture`.
@@ -106,6 +123,7 @@ class CostModel:
             activations=summary.activations,
             peak_memory=_root_peak(summary),
             outputs=tuple([summary.shapes[v] for v in summary.outputs]),
+            wired=summary,
         )
 
     def _from_graph(self, block: Traceable) -> Cost:
@@ -117,6 +135,7 @@ class CostModel:
             activations=graph.activations,
             peak_memory=graph.peak_memory(),
             outputs=tuple(graph.nodes[o.node].shape for o in kept),
+            wired=graph,
         )
 
 
@@ -140,8 +159,8 @@ class _Summary:
     """What a block is, for given input shapes, to whoever calls it."""
 
     __slots__ = (
-        "_last", "_peaks", "activations", "arity", "macs", "outputs", "params", "plain", "produced", "shapes", "sizes",
-        "steps", "structure", "used",
+        "_last", "_peaks", "_wiring", "activations", "arity", "macs", "outputs", "params", "plain", "produced",
+        "shapes", "sizes", "steps", "structure", "used",
     )  # fmt: skip
 
     def __init__(self, arity: int, shapes: list[Shape], steps: list[_Step], result: object) -> None:
@@ -179,6 +198,19 @@ class _Summary:
         """Whether it reads its one input and returns one new tensor."""
         self._last = last
         self._peaks: dict[tuple[int, int], int] = {}
+        self._wiring: Wiring | None = None
+
+    @property
+    def wiring(self) -> Wiring:
+        """How its kernels hang together; made when first asked for, since few searches ask."""
+        if self._wiring is None:
+            self._wiring = Wiring(self)
+        return self._wiring
+
+    @property
+    def irregularity(self) -> float:
+        """Tensors read per step, where this is the whole network."""
+        return self.wiring.whole()
 
     def weights(self, prefix: str) -> dict[str, int]:
         """Parameters of each operation that has some, by path; the first at a path counts."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nasturtium.graph.canonical import canonical_hash
 from nasturtium.graph.drawing import draw
+from nasturtium.graph.irregularity import irregularity
 from nasturtium.graph.layers import Layer, layers
 from nasturtium.graph.memory import peak_memory
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
@@ -105,6 +106,11 @@ class Graph:
     def activations(self) -> int:
         """Elements of all convolution outputs, for one sample."""
         return sum(self.nodes[i].operation.activations(self.nodes[i].shape) for i in self.costed)
+
+    @cached_property
+    def irregularity(self) -> float:
+        """Tensors read per step, 1 for a chain; see `nasturtium.graph.irregularity`, which gives its parts too."""
+        return irregularity(self).irregularity
 
     @cached_property
     def canonical_hash(self) -> str:
