@@ -1,5 +1,6 @@
 """What may be chosen: choices, blocks, spaces and architectures."""
 
+from nasturtium.space.activation import Activation
 from nasturtium.space.architecture import Architecture, diff
 from nasturtium.space.block import Block, Open, is_open
 from nasturtium.space.choice import (
@@ -21,6 +22,7 @@ from nasturtium.space.space import Space
 from nasturtium.space.structure import Decision
 
 __all__ = [
+    "Activation",
     "Architecture",
     "Block",
     "Choice",

@@ -15,6 +15,7 @@ from nasturtium.errors import (
     SizeUnknownError,
     UnknownNameError,
 )
+from nasturtium.space.activation import Activation, activations
 from nasturtium.space.architecture import Architecture
 from nasturtium.space.block import Block, Open
 from nasturtium.space.choice import Choice
@@ -298,6 +299,31 @@ class Space:
     def active(self, architecture: Architecture) -> tuple[Decision, ...]:
         """The decisions that are active, in the order in which they are met."""
         return tuple([self._plan.decisions[p] for p in self._plan.order(self._indices(architecture))])
+
+    def activation(self, name: str | Choice) -> tuple[Activation, ...]:
+        """When a decision is active: the nearest decisions that control it, with the values that activate it.
+
+        Args:
+            name: A decision by its name or its choice.
+
+        Returns:
+            Nothing where it is always active; of several ways any suffices. A controlling decision may be conditional
+            itself.
+
+        Raises:
+            UnknownNameError, InvalidInputError: the decision is not in the space.
+
+        Example:
+            >>> import nasturtium as nas
+            >>> space = nas.Space(nas.repeat(nas.Conv(8, kernel=nas.one_of(3, 5)), times=nas.one_of(1, 2)))
+            >>> [str(way) for way in space.activation("blocks.1.kernel")]
+            ['blocks.length = 2']
+        """
+        return self._activations[self.decision(name).position]
+
+    @cached_property
+    def _activations(self) -> tuple[tuple[Activation, ...], ...]:
+        return activations(self._plan.structure)
 
     def contains(self, architecture: object) -> bool:
         """Whether an architecture is one of this space's: its decisions, its closed block and the conditions."""
