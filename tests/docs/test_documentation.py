@@ -1,7 +1,8 @@
 """Every code block of the documentation runs, page by page, in order, in an empty folder.
 
 ```python blocks of a page share one interpreter; ```bash blocks run under `bash -e` with this environment's commands.
-A block whose fence says `no-run` is not run and must say why on the line before.
+A block whose fence says `no-run` is not run and must say why on the line before; one whose fence says
+`title="NAME"` is a file: it is written there before the others run.
 """
 
 import os
@@ -27,8 +28,15 @@ for number, (line, code) in enumerate(json.load(sys.stdin)):
 def blocks(page: Path, language: str):
     text = page.read_text()
     for match in FENCE.finditer(text):
-        if match[1] == language and "no-run" not in match[2]:
+        if match[1] == language and "no-run" not in match[2] and "title=" not in match[2]:
             yield text[: match.start()].count("\n") + 1, match[3]
+
+
+def files(page: Path):
+    for match in FENCE.finditer(page.read_text()):
+        title = re.search(r'title="([\w.]+)"', match[2])
+        if title:
+            yield title[1], match[3]
 
 
 def environment() -> dict[str, str]:
@@ -41,6 +49,8 @@ def environment() -> dict[str, str]:
 def test_code_blocks_run(page: Path, tmp_path: Path):
     import json
 
+    for name, text in files(page):
+        (tmp_path / name).write_text(text)
     for line, code in blocks(page, "bash"):
         if code.lstrip().startswith(("make ", "git clone", "pip ")):
             continue
