@@ -10,7 +10,7 @@ from nasturtium.graph.canonical import canonical_hash
 from nasturtium.graph.drawing import draw
 from nasturtium.graph.irregularity import irregularity
 from nasturtium.graph.layers import Layer, layers
-from nasturtium.graph.memory import peak_memory
+from nasturtium.graph.memory import flash_memory, peak_memory
 from nasturtium.graph.operations import Operation, Shape, TrainingOnly
 from nasturtium.graph.tensor import Context
 
@@ -146,3 +146,10 @@ class Graph:
             inplace_depthwise=inplace_depthwise,
             convention=convention,
         )
+
+    def flash_memory(self, dtype: str = "int8", *, bias: bool = True) -> int:
+        """Bytes of the stored weights, batch norms folded; see `nasturtium.graph.memory.flash_memory`.
+
+        The bare call means int8 weights with int32 biases.
+        """
+        return flash_memory(self, dtype, bias=bias)

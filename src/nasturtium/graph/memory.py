@@ -3,9 +3,9 @@
 Two conventions. *Liveness* (the default, and what the bare name `peak_memory` means): nodes run one after another in
 the given order; a tensor lives from its production to its last use; what an operation may write over its input costs
 no second buffer; inputs count while they are needed; outputs live to the end. *conv_in_out*: the published model of
-MCUNet, which looks at convolutions only.
+MCUNet, which looks at convolutions only. Weights, im2col buffers and code are not activations and are not counted.
 
-Weights, im2col buffers and code are not activations and are not counted.
+Flash of a graph: how many bytes its weights take where they are stored, batch norms folded into what precedes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
-from nasturtium.graph.operations import Add, Conv, Operation, Shape
+from nasturtium.graph.operations import Add, BatchNorm, Conv, Linear, Operation, Shape
 
 if TYPE_CHECKING:
     from nasturtium.graph.graph import Graph
@@ -73,6 +73,51 @@ def peak_memory(
     if convention == "conv_in_out":
         return elements.at_convolutions(inplace_depthwise=inplace_depthwise)
     return elements.alive(inplace_depthwise=inplace_depthwise)
+
+
+BIAS_BYTES = 4
+"""Of one bias: int32, as quantised kernels accumulate."""
+
+
+def flash_memory(graph: Graph, dtype: str = "int8", *, bias: bool = True) -> int:
+    """Bytes of the weights as they are stored for inference.
+
+    Weights of convolutions and linear layers are stored in `dtype`. Batch norms are folded into them, so that each of
+    their output channels has a bias (int32), also where none was trained. What else has parameters (group norms,
+    users' modules) is stored in `dtype`. Weights used several times are stored once. The code, the scales and zero
+    points of the quantisation and the file's format are not counted.
+
+    Args:
+        graph: The network; what serves training-only outputs alone is left out.
+        dtype: Type of a weight, a key of `BITS`.
+        bias: Whether to count the biases.
+
+    Returns:
+        Bytes, each tensor of weights rounded up.
+
+    Raises:
+        UnknownNameError: an unknown dtype.
+
+    Reference:
+        Lin et al. 2020, "MCUNet: Tiny Deep Learning on IoT Devices", arXiv 2007.10319, section 3.1: the flash
+        constraint is on int8 weights.
+    """
+    if dtype not in BITS:
+        raise UnknownNameError("dtype", dtype, BITS)
+    total = 0
+    seen: set[str] = set()
+    for i in graph.costed:
+        node = graph.nodes[i]
+        operation, shapes = node.operation, graph.input_shapes(node)
+        count = operation.params(*shapes)
+        if not count or isinstance(operation, BatchNorm) or node.path in seen:
+            continue
+        seen.add(node.path)
+        if isinstance(operation, (Conv, Linear)):
+            count = prod(operation.weights(*shapes)["weight"])
+            total += BIAS_BYTES * node.shape[0] if bias else 0
+        total += -(-count * BITS[dtype] // 8)
+    return total
 
 
 def overwritable(operation: Operation, sizes: Sequence[int], size: int) -> range:

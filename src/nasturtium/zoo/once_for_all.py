@@ -1,7 +1,9 @@
 """Once-for-All: the MobileNetV3, ProxylessNAS and ResNet-50D spaces, and the networks specialised from them.
 
 Level: network. Task: image classification. Depth, kernel and expansion of every stage and block are open; one supernet
-holds the weights of all. The input's resolution, a further choice of the paper, is the task's here.
+holds the weights of all. The resolution is that of the task's images; with `resolutions=RESOLUTIONS` it is open too,
+and the images are resized to it. Then a supernet's blocks have 25 times the variants: the ResNet-50D space needs
+`lower(..., limit=1000)`.
 
 Reference:
     Cai et al. (2020), "Once-for-All: Train One Network and Specialize it for Efficient Deployment", arXiv 1908.09791,
@@ -14,7 +16,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nasturtium.blocks import (
     Bottleneck,
@@ -28,16 +30,19 @@ from nasturtium.blocks import (
     make_divisible,
     repeat,
 )
-from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.errors import InvalidArchitectureError, InvalidInputError, UnknownNameError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Opaque
 from nasturtium.graph.tensor import Tensor
-from nasturtium.space import Block, Space, one_of
+from nasturtium.space import Architecture, Block, Choice, Open, Prefix, Space, one_of
 from nasturtium.zoo.listing import CLASSES, Family, Row
+from nasturtium.zoo.searched_resolution import Resolution, at_resolutions
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
 DEPTHS = (2, 3, 4)
+RESOLUTIONS = tuple(range(128, 225, 4))
+"""The 25 resolutions, in pixels (section 3.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,37 +132,56 @@ def _from_options(
     return _network(backbone, make_divisible(backbone.stem * width), first, stages, (expanded, features), classes)
 
 
-def mobilenetv3_space(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.0) -> Space:
+def mobilenetv3_space(
+    input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.0, *, resolutions: Sequence[int] | None = None
+) -> Space:
     """The MobileNetV3 space.
+
+    Kernel and expansion of a block are active where the depth of its stage reaches it.
 
     Args:
         input_shape: `(channels, height, width)`; the network halves it five times, whatever it is.
         width: Multiplier of all widths; 1.0 and 1.2 are published.
+        resolutions: To choose from; None takes the images' own.
 
     Returns:
-        (9^2 + 9^3 + 9^4)^5 = 21,758,655,492,572,485,851 architectures; the paper says about 2e19.
+        (9^2 + 9^3 + 9^4)^5 = 21,758,655,492,572,485,851 architectures (the paper says about 2e19), times the
+        resolutions: with the 25 of `RESOLUTIONS` 543,966,387,314,312,146,275.
     """
     del input_shape
-    return Space(_open(MOBILENETV3, width), quoted_size=2 * 10**19)
+    quoted = None if resolutions else 2 * 10**19
+    return Space(at_resolutions(_open(MOBILENETV3, width), resolutions), quoted_size=quoted)
 
 
-def proxyless_space(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.3) -> Space:
+def proxyless_space(
+    input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.3, *, resolutions: Sequence[int] | None = None
+) -> Space:
     """The ProxylessNAS space, whose sixth stage is one block.
+
+    Kernel and expansion of a block are active where the depth of its stage reaches it.
 
     Args:
         input_shape: `(channels, height, width)`; the network halves it five times, whatever it is.
         width: Multiplier of all widths; 1.3 is published.
+        resolutions: To choose from; None takes the images' own.
 
     Returns:
-        (9^2 + 9^3 + 9^4)^5 * 9 = 195,827,899,433,152,372,659 architectures.
+        (9^2 + 9^3 + 9^4)^5 * 9 = 195,827,899,433,152,372,659 architectures, times the resolutions.
     """
     del input_shape
-    return Space(_open(PROXYLESS, width))
+    return Space(at_resolutions(_open(PROXYLESS, width), resolutions))
 
 
-def _open(backbone: Backbone, width: float) -> Sequential:
+def _open(
+    backbone: Backbone,
+    width: float,
+    *,
+    kernels: Sequence[int] = KERNELS,
+    expansions: Sequence[int] = EXPANSIONS,
+    depths: Sequence[int] = DEPTHS,
+) -> Sequential:
     return _from_options(
-        backbone, width, lambda: one_of(*KERNELS), lambda: one_of(*EXPANSIONS), lambda: one_of(*DEPTHS), None
+        backbone, width, lambda: one_of(*kernels), lambda: one_of(*expansions), lambda: one_of(*depths), None
     )
 
 
@@ -166,6 +190,101 @@ def uniform(
 ) -> Sequential:
     """The network with one kernel, expansion and depth everywhere."""
     return _from_options(backbone, width, lambda: kernel, lambda: expand, lambda: depth, classes)
+
+
+MAXIMUM = max(DEPTHS)
+"""Places of a stage in the authors' lists, whatever its depth."""
+
+
+def architecture(config: Mapping[str, Any], space: Space) -> Architecture:
+    """The architecture of a mobile space that the authors' lists name.
+
+    Args:
+        config: "ks" and "e", the kernels and expansions of all places (four a stage; the sixth stage of ProxylessNAS
+            has one), of which those beyond a stage's depth are not read; "d", the depths of the stages (that of the
+            sixth may be missing); "r", the resolution, where the space leaves it open (a list of one, or a number).
+        space: `mobilenetv3_space` or `proxyless_space`.
+
+    Raises:
+        InvalidInputError: a list is missing or of another length, or the space is no mobile space.
+        InvalidArchitectureError: a value is not among the space's.
+
+    Example:
+        >>> import nasturtium as nas
+        >>> from nasturtium.zoo import once_for_all
+        >>> config = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5}
+        >>> largest = once_for_all.architecture(config, once_for_all.mobilenetv3_space())
+        >>> nas.trace(largest, (3, 224, 224), classes=1000).params
+        7664760
+    """
+    stages = _stages(space.block)
+    places = [MAXIMUM if isinstance(stage.blocks, Prefix) else 1 for stage in stages]
+    lists = {key: list(config.get(key, ())) for key in ("ks", "e", "d")}
+    if len(lists["d"]) == places.count(MAXIMUM):
+        lists["d"] += [1] * places.count(1)
+    for key, length in (("ks", sum(places)), ("e", sum(places)), ("d", len(places))):
+        if len(lists[key]) != length:
+            raise InvalidInputError(f"{key!r} must have {length} entries for this space, got {lists[key]!r}.")
+    decisions: dict[str | Choice, object] = {}
+    start = 0
+    for stage, count, depth in zip(stages, places, lists["d"], strict=True):
+        blocks = stage.blocks
+        if isinstance(blocks, Prefix):
+            decisions[cast("Choice", blocks.length)] = depth
+        for i, block in enumerate(_items(stage)[: min(depth, count)]):
+            decisions |= {block.kernel: lists["ks"][start + i], block.expand: lists["e"][start + i]}
+        start += count
+    if any(decision.name == "resolution" for decision in space.decisions):
+        size = config.get("r")
+        decisions["resolution"] = size[0] if isinstance(size, (list, tuple)) and size else size
+    return space.architecture(decisions)
+
+
+def to_config(architecture: Architecture | Block) -> dict[str, list[int]]:
+    """The authors' lists of an architecture or network of a mobile space.
+
+    Returns:
+        "ks", "e", "d" as `architecture` takes them, with 0 in places beyond a stage's depth; and "r" where the network
+        resizes its images.
+
+    Raises:
+        InvalidArchitectureError: it is no closed network of a mobile space.
+    """
+    block = architecture if isinstance(architecture, Block) else architecture.block
+    try:
+        stages = _stages(block)
+    except InvalidInputError:
+        stages = ()
+    if not stages or block.is_open:
+        raise InvalidArchitectureError(f"Expected a closed network of a mobile space, got {architecture!r}.")
+    found: dict[str, list[int]] = {"ks": [], "e": [], "d": [len(stage.blocks) for stage in stages]}
+    for i, stage in enumerate(stages):
+        absent = [0] * ((MAXIMUM if i < len(MOBILENETV3.widths) else 1) - len(stage.blocks))
+        found["ks"] += [layer.kernel for layer in stage.blocks] + absent
+        found["e"] += [layer.expand for layer in stage.blocks] + absent
+    if isinstance(block.layers[0], Resolution):  # type: ignore[attr-defined]
+        found["r"] = [block.layers[0].size]  # type: ignore[attr-defined]
+    return found
+
+
+def _stages(block: Block | Open) -> tuple[Repeat, ...]:
+    """The stages of a mobile network, open or closed."""
+    layers = getattr(block, "layers", ())
+    if layers and isinstance(layers[0], Resolution):
+        layers = layers[1].layers
+    stages = tuple([layer for layer in layers if isinstance(layer, Repeat)])
+    blocks = [item for stage in stages for item in _items(stage)]
+    if len(stages) not in (len(MOBILENETV3.widths), len(PROXYLESS.widths)) or not all(
+        isinstance(item, MBConv) for item in blocks
+    ):
+        raise InvalidInputError(f"Expected a mobile space of five or six stages of inverted residuals, got {block!r}.")
+    return stages
+
+
+def _items(stage: Repeat) -> tuple[Any, ...]:
+    """All blocks that a stage may have."""
+    blocks = stage.blocks
+    return blocks.items if isinstance(blocks, Prefix) else tuple(blocks)
 
 
 class KernelTransform(Block):
@@ -309,7 +428,7 @@ def resnet50d(
     return Sequential(stem, MaxPool(3, 2), *stages, Classifier(classes))
 
 
-def resnet50d_space(input_shape: tuple[int, ...] = (3, 224, 224)) -> Space:
+def resnet50d_space(input_shape: tuple[int, ...] = (3, 224, 224), *, resolutions: Sequence[int] | None = None) -> Space:
     """The ResNet-50D space.
 
     Open are the stem's middle width, its output width and whether its middle convolution is there; of each stage its
@@ -318,6 +437,11 @@ def resnet50d_space(input_shape: tuple[int, ...] = (3, 224, 224)) -> Space:
 
     Args:
         input_shape: `(channels, height, width)`; the network halves it five times, whatever it is.
+        resolutions: To choose from; None takes the images' own.
+
+    Returns:
+        2 * 3 * 2 * 3^4 * (3^2 + 3^3 + 3^4)^3 * (3^4 + 3^5 + 3^6) = 1,639,276,531,308 architectures, times the
+        resolutions.
     """
     del input_shape
 
@@ -330,7 +454,7 @@ def resnet50d_space(input_shape: tuple[int, ...] = (3, 224, 224)) -> Space:
         depth = one_of(base, base + 1, base + 2)
         stages.append(repeat(block, depth, width=widths(channels), stride=2 if i else 1))
     stem = ResidualStem(widths(64), widths(32), one_of(False, True))
-    return Space(Sequential(stem, MaxPool(3, 2), *stages, Classifier()))
+    return Space(at_resolutions(Sequential(stem, MaxPool(3, 2), *stages, Classifier()), resolutions))
 
 
 def _uniform_row(row: Row) -> Block:

@@ -17,21 +17,27 @@ from nasturtium.blocks import Classifier, Conv, Identity, MBConv, Repeat, Sequen
 from nasturtium.errors import InvalidInputError
 from nasturtium.space import Block, Space, one_of
 from nasturtium.zoo.listing import CLASSES, Family, Row
+from nasturtium.zoo.searched_resolution import at_resolutions
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 """Width, blocks and stride of each searched stage."""
 NORM: dict[str, Any] = {"eps": 1e-3}
 
 
-def proxylessnas(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.0) -> Space:
+def proxylessnas(
+    input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.0, *, resolutions: Sequence[int] | None = None
+) -> Space:
     """The space.
+
+    Kernel and expansion of a block are active where it is not left out.
 
     Args:
         input_shape: `(channels, height, width)`; the network halves it five times, whatever it is.
         width: Multiplier of all widths.
+        resolutions: To which the images may be resized, in pixels; None takes the images' own.
 
     Returns:
-        6^6 x 7^15 = 221,502,229,807,900,608 architectures.
+        6^6 x 7^15 = 221,502,229,807,900,608 architectures, times the resolutions.
     """
     del input_shape
     stages = []
@@ -47,15 +53,14 @@ def proxylessnas(input_shape: tuple[int, ...] = (3, 224, 224), width: float = 1.
             )
             blocks.append(one_of(block, Identity()) if i else block)
         stages.append(Repeat(tuple(blocks)))
-    return Space(
-        Sequential(
-            Conv(make_divisible(32 * width), stride=2, act="relu6", **NORM),
-            MBConv(make_divisible(16 * width), expand=1, **NORM),
-            *stages,
-            Conv(make_divisible(1280 * width) if width > 1 else 1280, 1, act="relu6", **NORM),
-            Classifier(),
-        )
+    network = Sequential(
+        Conv(make_divisible(32 * width), stride=2, act="relu6", **NORM),
+        MBConv(make_divisible(16 * width), expand=1, **NORM),
+        *stages,
+        Conv(make_divisible(1280 * width) if width > 1 else 1280, 1, act="relu6", **NORM),
+        Classifier(),
     )
+    return Space(at_resolutions(network, resolutions))
 
 
 def from_blocks(
