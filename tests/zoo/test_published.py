@@ -16,50 +16,37 @@ from nasturtium.zoo.published import by_name
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())
 IMAGENET = (3, 224, 224)
 
-FAMILIES = {
-    "OFA", "OFA-MobileNetV3", "OFA-ProxylessNASNets", "ProxylessNAS", "MCUNet/TinyNAS", "NAS-Bench-201",
-}  # fmt: skip
-NAMES = (
-    "resnet",
-    "mobilenet",
-    "mnasnet",
-    "semnasnet",
-    "efficientnet",
-    "spnasnet",
-    "fbnetc",
-    "tinynet",
-    "lcnet",
-    "hardcorenas",
-)
+
+def expected_macs(row: dict) -> int | None:
+    """MACs in the library's convention. pycls counts biases too; its rows state the MACs of timm's build beside."""
+    return row["timm_computed"]["macs"] if "timm_computed" in row else row["macs"]
 
 
 def mismatch(row: dict) -> str | None:
-    """What is wrong with a row, or None. A supernet's row has parameters only."""
+    """What is wrong with a row, or None. A row without MACs states parameters only."""
     graph = nas.trace(nas.zoo.published(row), row["input_size"] or IMAGENET)
-    if graph.params != row["params"] or (row["macs"] is not None and graph.macs != row["macs"]):
-        return f"{row['name']}: {graph.params}, {graph.macs} instead of {row['params']}, {row['macs']}"
+    macs = expected_macs(row)
+    if graph.params != row["params"] or macs not in (None, graph.macs):
+        return f"{row['space']}, {row['name']}: {graph.params}, {graph.macs} instead of {row['params']}, {macs}"
+    if row.get("activations", graph.activations) != graph.activations:
+        return f"{row['space']}, {row['name']}: {graph.activations} activations instead of {row['activations']}"
     return None
 
 
-def is_ours(row: dict) -> bool:
-    if row["space"] == "reference-model":
-        return row["config"]["model"].startswith(NAMES)
-    return row["space"] in FAMILIES
-
-
 def test_every_computed_row_of_the_reference_file(reference: Path) -> None:
-    rows = [r for r in json.loads(reference.read_text())["values"] if r["kind"] == "computed" and is_ours(r)]
+    rows = [r for r in json.loads(reference.read_text())["values"] if r["kind"] == "computed" or r["space"] == "RegNet"]
     wrong = [text for row in rows if (text := mismatch(row)) is not None]
     total = Counter(row["space"] for row in rows)
     print(f"\nreference rows matched: {len(rows) - len(wrong)} of {len(rows)}: {dict(total)}")
     assert not wrong
-    assert len(rows) >= 140
+    assert len(rows) >= 270
 
 
 @pytest.mark.parametrize("part", ["rows", "unseen"])
 def test_golden_rows(part: str) -> None:
-    wrong = [text for row in GOLDEN[part] if (text := mismatch(row)) is not None]
-    print(f"\ngolden {part} matched: {len(GOLDEN[part]) - len(wrong)} of {len(GOLDEN[part])}")
+    rows = [row for row in GOLDEN[part] if row["space"] != "pycls"]  # its "flops" count biases: see below
+    wrong = [text for row in rows if (text := mismatch(row)) is not None]
+    print(f"\ngolden {part} matched: {len(rows) - len(wrong)} of {len(rows)}")
     assert not wrong
 
 
@@ -96,7 +83,7 @@ def test_weight_tags_are_ignored(name: str, library: str) -> None:
     assert by_name(name, library) == by_name(name.split(".")[0], library)
 
 
-@pytest.mark.parametrize("name", ["densenet121", "resnet51", "mobilenetv2_1x", "resnext50", "wide_resnext50_2", ""])
+@pytest.mark.parametrize("name", ["densenet120", "resnet51", "mobilenetv2_1x", "resnext50", "wide_resnext50_2", ""])
 def test_unknown_names_list_the_families(name: str) -> None:
     with pytest.raises(UnknownNameError, match="Known: "):
         by_name(name)
