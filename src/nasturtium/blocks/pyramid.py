@@ -45,7 +45,7 @@ class Features(Block):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return {"C3": …} of an image."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for number, layer in enumerate(self.layers[: self.taps[-1] + 1]):
             x = layer(x)
             if number in self.taps:
@@ -311,8 +311,6 @@ class Detector(Block):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Return the head's outputs, and under "repeats" those of the other pyramids, in training."""
-        if len(x.shape) != 3:
-            raise InvalidInputError(f"A detector takes images (channels, height, width), got {x.shape}.")
         pyramids = self.neck(self.backbone(x))
         if not isinstance(pyramids, tuple):
             pyramids = (pyramids,)

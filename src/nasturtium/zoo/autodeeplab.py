@@ -18,7 +18,7 @@ from typing import Any
 
 from nasturtium.blocks.heads import DeepLabHead, PixelClassifier, bilinear
 from nasturtium.blocks.layers import conv_norm_act
-from nasturtium.blocks.trellis import Trellis
+from nasturtium.blocks.trellis import EPS, Atrous, NoConnection, Pool, Separable, Skip, Trellis
 from nasturtium.errors import InvalidArchitectureError, InvalidInputError, UnknownNameError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Shape
@@ -29,82 +29,8 @@ from nasturtium.zoo.listing import SEGMENTATION, Family, Row
 STRIDES = (4, 8, 16, 32)
 """Of the trellis."""
 
-EPS = 1e-3
-"""Of the backbone's norms, as in the authors' code. Its momentum of 0.0003 suits the 1.5 million steps of the paper;
-here it is 0.1."""
-
 CITYSCAPES = 19
 """Classes of Cityscapes, for which the networks are published."""
-
-
-class Separable(Block):
-    """Activation, depthwise and pointwise convolution, norm; some times, the stride at the first.
-
-    Args:
-        kernel: Odd, in pixels.
-        layers: How many times.
-    """
-
-    kernel: int = 3
-    layers: int = 2
-
-    def forward(self, x: Tensor, stride: int = 1, drop_path: float = 0.0) -> Tensor:
-        width = x.channels
-        for number in range(self.layers):
-            with x.scope(f"layers.{number}"):
-                x = ops.activation(x)
-                x = ops.conv(x, width, self.kernel, stride=1 if number else stride, groups=width, name="depthwise")
-                x = ops.batch_norm(ops.conv(x, width, 1, name="pointwise"), eps=EPS)
-        return ops.drop_path(x, drop_path)
-
-
-class Atrous(Block):
-    """Activation, dense convolution of rate 2, norm; with stride 2, of rate 1 on the image at half its size.
-
-    Args:
-        kernel: Odd, in pixels.
-    """
-
-    kernel: int = 3
-
-    def forward(self, x: Tensor, stride: int = 1, drop_path: float = 0.0) -> Tensor:
-        x = ops.activation(x)
-        if stride == 2:
-            x = bilinear(x, (-(-x.height // 2), -(-x.width // 2)))
-        x = ops.conv(x, x.channels, self.kernel, dilation=1 if stride == 2 else 2)
-        return ops.drop_path(ops.batch_norm(x, eps=EPS), drop_path)
-
-
-class Pool(Block):
-    """Pooling.
-
-    Args:
-        function: "avg" or "max".
-        kernel: Odd, in pixels.
-    """
-
-    function: str = "max"
-    kernel: int = 3
-
-    def forward(self, x: Tensor, stride: int = 1, drop_path: float = 0.0) -> Tensor:
-        pool = ops.max_pool if self.function == "max" else ops.avg_pool
-        return ops.drop_path(pool(x, self.kernel, stride=stride), drop_path)
-
-
-class Skip(Block):
-    """The input; with stride 2, activation, 1x1 convolution and norm."""
-
-    def forward(self, x: Tensor, stride: int = 1, drop_path: float = 0.0) -> Tensor:
-        if stride == 1:
-            return x
-        return ops.batch_norm(ops.conv(ops.activation(x), x.channels, 1, stride=stride), eps=EPS)
-
-
-class NoConnection(Block):
-    """Zeros."""
-
-    def forward(self, x: Tensor, stride: int = 1, drop_path: float = 0.0) -> Tensor:
-        return ops.zero(x, stride=stride)
 
 
 OPERATIONS: dict[str, Block] = {
@@ -217,8 +143,6 @@ class AutoDeepLab(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `(classes, height, width)` at the image's size."""
-        if len(x.shape) != 3:
-            raise InvalidInputError(f"Auto-DeepLab takes images (channels, height, width), got {x.shape}.")
         size = x.shape[1:]
         with x.scope("stem"):
             x = conv_norm_act(x, self.stem[0], 3, stride=2, eps=EPS, name="convs.0")
@@ -245,7 +169,7 @@ def space(
 
     Cells: a block has two inputs among the i + 2 states before it and two of 8 operations, so
     `prod_{i=0..4} (i + 2)^2 * 8^2` = (2*3*4*5*6)^2 * 8^10 = 556,627,761,561,600. Paths: 28,657 walks of twelve layers
-    through four strides in steps of at most one, the first at stride 4 (75,025 where it is free). The space is the
+    through four strides in steps of at most one, the first at stride 4 (75,025 where it may be 8). The space is the
     product, 15,951,281,763,070,771,200; every decision is always active.
 
     Args:
@@ -256,14 +180,18 @@ def space(
         layers: Length of the path.
         blocks: Blocks in a cell.
         strides: Of the trellis, each twice the one before; it begins with 4, the stem's.
-        free_start: Whether the first layer may have any stride that one step reaches from 4, instead of 4.
+        free_start: Whether the first layer may have stride 8 too. The decision "path" then begins with the stem's 4.
         drop_path: Rate of stochastic depth at the last layer.
 
     Raises:
-        InvalidInputError: the shape is not that of images.
+        InvalidInputError: the shape is not that of images, or an option is out of range.
     """
     if input_shape is not None and len(input_shape) != 3:
         raise InvalidInputError(f"`input_shape` must be (channels, height, width), got {input_shape!r}.")
+    if tuple(strides) != tuple(STRIDES[0] * 2**level for level in range(len(strides))) or not strides:
+        raise InvalidInputError(f"`strides` must begin with 4 and double, as {STRIDES}, got {tuple(strides)!r}.")
+    if blocks < 1 or filters < 1:
+        raise InvalidInputError(f"`blocks` and `filters` must be at least 1, got {blocks!r} and {filters!r}.")
     names = tuple(OPERATIONS.values())
     cell = []
     for i in range(blocks):
@@ -276,8 +204,9 @@ def space(
                 one_of(*names, name=f"{at}.second"),
             )
         )
-    path = walk(tuple(strides), layers, start=None if free_start else strides[0], name="path")
-    return Space(AutoDeepLab(Trellis(AutoDeepLabCell(tuple(cell)), path, filters, strides[0], drop_path)))
+    path = walk(tuple(strides), layers + free_start, start=strides[0], name="path")
+    trellis = Trellis(AutoDeepLabCell(tuple(cell)), path, filters, strides[0], drop_path, free_start)
+    return Space(AutoDeepLab(trellis))
 
 
 def operation(name: str) -> Block:
@@ -386,7 +315,7 @@ def to_config(architecture: Architecture | Block) -> dict[str, list[Any]]:
         raise InvalidArchitectureError(f"Expected a closed Auto-DeepLab, got {architecture!r}.")
     cell: AutoDeepLabCell = block.trellis.cell
     return {
-        "backbone_levels": [(stride // STRIDES[0]).bit_length() - 1 for stride in block.trellis.path],
+        "backbone_levels": [(stride // STRIDES[0]).bit_length() - 1 for stride in block.trellis.strides],
         "cell_operations": [_name(op) for b in cell.blocks for op in (b.first, b.second)],
         "hiddenstate_indices": [i for b in cell.blocks for i in (b.first_input, b.second_input)],
         "used_hiddenstates": [1, 1, *[0] * len(cell.blocks)] if cell.used is None else list(cell.used),
@@ -402,7 +331,8 @@ def architecture(config: Config, space: Space) -> Architecture:
     block = network(config)
     if block.trellis.cell.used is not None:
         raise InvalidArchitectureError("The cells of the space concatenate all their blocks; `used_hiddenstates` not.")
-    decisions: dict[Any, Any] = {"path": block.trellis.path}
+    from_input = isinstance(space.block, AutoDeepLab) and space.block.trellis.from_input
+    decisions: dict[Any, Any] = {"path": (*STRIDES[:1], *block.trellis.path) if from_input else block.trellis.path}
     for i, b in enumerate(block.trellis.cell.blocks):
         decisions |= {f"cell.blocks.{i}.{name}": getattr(b, name) for name in b._field_names}
     return space.architecture(decisions)

@@ -194,8 +194,8 @@ def to_specs(architecture: Architecture | Block) -> list[list[Any]]:
     ]
 
 
-def _pyramid(architecture: Architecture | Block) -> MergingPyramid | None:
-    block = architecture if isinstance(architecture, Block) else architecture.block
+def _pyramid(architecture: object) -> MergingPyramid | None:
+    block = architecture if isinstance(architecture, Block) else getattr(architecture, "block", None)
     block = getattr(block, "neck", block)
     block = getattr(block, "pyramid", block)
     return block if isinstance(block, MergingPyramid) else None
@@ -215,7 +215,7 @@ def architecture(specs: Specs, space: Space, **decisions: Any) -> Architecture:
     Raises:
         InvalidArchitectureError: it is not in the space.
     """
-    found = _pyramid(space.block)
+    found = _pyramid(space)
     if found is None:
         raise InvalidInputError(f"Expected a NAS-FPN space, got {space!r}.")
     pyramid = from_specs(specs, found.levels)
