@@ -26,7 +26,7 @@ _NAMES = {
     "nasturtium.blocks": (
         "Classifier", "Conv", "Identity", "MBConv", "Sequential", "repeat",
     ),
-    "nasturtium.trial": ("accuracy", "activations", "loss", "macs", "params", "peak_memory"),
+    "nasturtium.trial": ("accuracy", "activations", "irregularity", "loss", "macs", "params", "peak_memory"),
     "nasturtium.model": ("INPUT_CHANNELS", "Module", "Supernet", "build", "supernet"),
     "nasturtium.training": ("Recipe",),
     "nasturtium.study": ("Study", "resume", "search"),
@@ -63,6 +63,7 @@ __all__ = [
     "export",
     "graph",
     "int_range",
+    "irregularity",
     "loss",
     "macs",
     "model",
@@ -115,7 +116,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.space import Architecture, Block, Space, int_range, one_of, subset, walk
     from nasturtium.study import Study, resume, search
     from nasturtium.training import Recipe
-    from nasturtium.trial import accuracy, activations, loss, macs, params, peak_memory
+    from nasturtium.trial import accuracy, activations, irregularity, loss, macs, params, peak_memory
 
 
 def __getattr__(name: str) -> object:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nasturtium as nas
+from nasturtium.cli import main
+from nasturtium.errors import InvalidInputError
 from nasturtium.graph import CostModel, Graph, cost, irregularity, operations, trace
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.layers import FOLLOWERS
@@ -222,3 +225,25 @@ def test_it_does_not_count_in_the_equality_of_costs():
     found = cost(Holder(Step("conv")), SIZE)
     assert found == replace(found, wired=trace(Step("conv"), SIZE))
     assert "wired" not in repr(found)
+
+
+def test_it_is_a_cheap_metric():
+    limit = nas.irregularity <= 1.5
+    assert nas.trial.parse_constraint("irregularity <= 1.5") == limit
+    assert nas.trial.parse_objective("minimize irregularity").metric == "irregularity"
+    with pytest.raises(InvalidInputError, match="at least 1"):
+        _ = nas.irregularity <= 0.5
+
+
+def test_the_command_tells_it(capsys):
+    assert main(["cost", "resnet18", "--input", "3x64x64", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    graph = trace(nas.zoo.resnet.resnet(18), (3, 64, 64), classes=1000)
+    assert told["irregularity"] == graph.irregularity
+    assert told["irregularity_parts"] == asdict(irregularity(graph))
+    limit = ["--constraint", "irregularity <= 2"]
+    assert main(["space", "nasbench201", "--samples", "40", *limit, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert 0 < told["share_feasible"] < 1 <= told["costs"]["irregularity"]["min"]
+    assert main(["cost", "resnet18", "--input", "3x64x64"]) == 0
+    assert "tensors read per step" in capsys.readouterr().out

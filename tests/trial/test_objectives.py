@@ -93,7 +93,7 @@ def test_unknown_metrics_list_the_known() -> None:
 
 @given(st.sampled_from(sorted(METRICS)), st.floats(0, 1) | st.integers(0, 10**12), st.sampled_from(["<=", ">="]))
 def test_a_written_constraint_reads_back_exactly(name: str, limit: float, relation: str) -> None:
-    limit = min(limit, METRICS[name].highest)
+    limit = max(min(limit, METRICS[name].highest), METRICS[name].lowest)
     constraint = Constraint(metric=name, relation=relation, limit=float(limit))  # type: ignore[arg-type]
     assert parse_constraint(format_constraint(constraint)) == constraint
 

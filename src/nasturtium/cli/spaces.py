@@ -17,7 +17,7 @@ from nasturtium.cli.options import load_network, load_space, parse_shape
 from nasturtium.cli.output import big, emit_json, format_option, pairs, shown, table
 from nasturtium.errors import SizeUnknownError
 
-COSTS = ("params", "macs", "activations", "peak_memory")
+COSTS = ("params", "macs", "activations", "peak_memory", "irregularity")
 CIFAR = (3, 32, 32)
 """Input of spaces that state none: that of the tables they come from."""
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -121,16 +121,18 @@ def _spark(values: list[float]) -> str:
 @click.option("--trust", is_flag=True, help="Import the classes that a file of your own names.")
 @format_option
 def cost(network: str, shape: str, classes: int | None, style: str, *, layers: bool, trust: bool) -> None:
-    """Print parameters, MACs, activations and peak memory of a network.
+    """Print parameters, MACs, activations, peak memory and irregularity of a network.
 
     NETWORK is a published one (mobilenetv2_100, resnet50, efficientnet_b0 …), an architecture.json, the folder of an
     export, or `module:function` of your own.
     """
     context = {} if classes is None else {"classes": classes}
     graph = nas.trace(load_network(network, trust=trust), parse_shape(shape), **context)
+    parts = nas.graph.irregularity(graph)
     facts = {
         "params": graph.params, "macs": graph.macs, "activations": graph.activations,
         "peak_memory": graph.peak_memory(), "peak_memory_float32": graph.peak_memory(dtype="float32"),
+        "irregularity": graph.irregularity, "irregularity_parts": asdict(parts),
         "operations": len(graph.nodes), "canonical_hash": graph.canonical_hash,
     }  # fmt: skip
     rows = graph.layers() if layers else []
@@ -149,6 +151,8 @@ def cost(network: str, shape: str, classes: int | None, style: str, *, layers: b
                 "activations": f"{graph.activations:,}",
                 "peak memory": f"{facts['peak_memory']:,} B (int8, batch 1, the given order, liveness)",
                 "": f"{facts['peak_memory_float32']:,} B (float32)",
+                "irregularity": f"{graph.irregularity:.4g} tensors read per step ({parts.kernels:,} kernels in "
+                f"{parts.depth:,} steps, at most {parts.branches:,} side by side)",
             }
         )
     )

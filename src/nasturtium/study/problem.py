@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from nasturtium.graph import CostModel, trace
+from nasturtium.graph import Cost, CostModel, trace
 from nasturtium.space import Architecture
 from nasturtium.study.arguments import Setup
 from nasturtium.trial import Problem
 
-CHEAP = ("params", "macs", "activations", "peak_memory")
+CHEAP = ("params", "macs", "activations", "peak_memory", "irregularity")
+
+
+class CheapMetrics(Mapping[str, float]):
+    """The costs of a network by name; each is worked out when it is read.
+
+    Args:
+        cost: Of the network.
+    """
+
+    def __init__(self, cost: Cost) -> None:
+        self._cost = cost
+
+    def __getitem__(self, name: str) -> float:
+        if name not in CHEAP:
+            raise KeyError(name)
+        return float(getattr(self._cost, name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in CHEAP
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CHEAP)
+
+    def __len__(self) -> int:
+        return len(CHEAP)
 
 
 def problem_of(setup: Setup) -> Problem:
@@ -19,8 +44,7 @@ def problem_of(setup: Setup) -> Problem:
     keys: dict[Architecture, str] = {}
 
     def cheap(architecture: Architecture) -> Mapping[str, float]:
-        cost = model(architecture.block)
-        return {name: float(getattr(cost, name)) for name in CHEAP}
+        return CheapMetrics(model(architecture.block))
 
     def key(architecture: Architecture) -> str:
         if architecture not in keys:

@@ -104,6 +104,12 @@ peak_memory = Metric(
     cheap=True,
     description="peak memory of activations: int8, batch 1, the given order, liveness",
 )
+irregularity = Metric(
+    name="irregularity",
+    cheap=True,
+    lowest=1.0,
+    description="tensors that kernels read, per kernel on the longest path; 1 for a chain",
+)
 accuracy = Metric(
     name="accuracy", unit="fraction", direction="maximize", highest=1.0, description="share right on validation data"
 )
@@ -111,7 +117,7 @@ loss = Metric(name="loss", lowest=-math.inf, description="loss on validation dat
 train_seconds = Metric(name="train_seconds", unit="seconds", description="wall-clock time of training")
 
 METRICS: Mapping[str, Metric] = {
-    m.name: m for m in (params, macs, activations, peak_memory, accuracy, loss, train_seconds)
+    m.name: m for m in (params, macs, activations, peak_memory, irregularity, accuracy, loss, train_seconds)
 }
 """The metrics that the library itself measures, by name."""
 
