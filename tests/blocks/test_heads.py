@@ -20,7 +20,7 @@ from nasturtium.blocks.pyramid import (
     PyramidStack,
     backbone_features,
 )
-from nasturtium.blocks.trellis import Separable, Trellis
+from nasturtium.blocks.trellis import Pool, Separable, Trellis
 from nasturtium.errors import InvalidArchitectureError, InvalidInputError, ShapeError
 from nasturtium.zoo.mobilenetv2 import mobilenetv2
 from nasturtium.zoo.resnet import resnet
@@ -130,6 +130,11 @@ def test_path_from_the_input():
 def test_separable_counts():
     graph = nas.trace(Separable(5, 2), (12, 8, 8))
     assert graph.params == 2 * (25 * 12 + 144 + 24)
+
+
+def test_pool_refuses_other_functions():
+    with pytest.raises(InvalidInputError, match="'avg' or 'max', got 'median'"):
+        Pool("median")
 
 
 # Detection

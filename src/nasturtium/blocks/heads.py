@@ -41,7 +41,7 @@ class ASPP(Block):
     pooled: bool = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `(width, height, width of the image)`."""
+        """Return an image of `width` channels, of the input's size."""
         branches = [conv_norm_act(x, self.width, name="point")]
         for number, rate in enumerate(self.rates):
             branches.append(conv_norm_act(x, self.width, 3, dilation=rate, name=f"rate_{number}"))

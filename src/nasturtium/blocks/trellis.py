@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from nasturtium.blocks.heads import bilinear
-from nasturtium.errors import InvalidArchitectureError
+from nasturtium.errors import InvalidArchitectureError, InvalidInputError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space.block import Block
@@ -148,6 +148,11 @@ class Pool(Block):
 
     function: str = "max"
     kernel: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.function, str) and self.function not in ("avg", "max"):
+            raise InvalidInputError(f"`function` of a pooling must be 'avg' or 'max', got {self.function!r}.")
 
     def forward(self, x: Tensor, stride: int = 1, drop_path: float = 0.0) -> Tensor:
         pool = ops.max_pool if self.function == "max" else ops.avg_pool
