@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from nasturtium.errors import InvalidInputError, ShapeError
+from nasturtium.errors import InvalidInputError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space.block import Block
@@ -249,18 +249,18 @@ class NASNetBlock(Block):
             raise InvalidInputError(f"`combiner` must be one of {', '.join(COMBINERS)}, got {self.combiner!r}.")
 
     def forward(
-        self, states: tuple[Tensor, ...], loose: tuple[Tensor, ...], used: Tensor, setting: Setting
+        self, states: tuple[Tensor, ...], marks: tuple[Tensor, ...], read: Tensor, setting: Setting
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The new state, and `loose` with the states that were read replaced by `used`."""
-        read = (self.first_hidden_state, self.second_hidden_state)
+        """The new state, and the states' marks, where those that were read here are marked `read`."""
+        numbers = (self.first_hidden_state, self.second_hidden_state)
         kept = replace(setting, stride=1)
-        first, second = (states[i] for i in read)
-        first = self.first_operation(first, setting if read[0] < 2 else kept)
-        second = self.second_operation(second, setting if read[1] < 2 else kept)
+        first, second = (states[i] for i in numbers)
+        first = self.first_operation(first, setting if numbers[0] < 2 else kept)
+        second = self.second_operation(second, setting if numbers[1] < 2 else kept)
         with first.scope("combine"):
             adds = self.combiner == "add"
             state = first + second if adds else setting.project(ops.concat(first, second))
-        return state, tuple([used if i in read else end for i, end in enumerate(loose)])
+        return state, tuple([read if i in numbers else mark for i, mark in enumerate(marks)])
 
 
 class PreviousState(Block):
@@ -288,24 +288,19 @@ class CellOutput(Block):
     def forward(
         self,
         states: tuple[Tensor, ...],
-        loose: tuple[Tensor, ...],
-        used: Tensor,
+        marks: tuple[Tensor, ...],
+        read: Tensor,
         chosen: tuple[int, ...] | None,
         setting: Setting,
     ) -> Tensor:
-        """Concatenate the chosen states, or those that are still loose."""
+        """Concatenate the chosen states, or those that are not marked `read`."""
         last = states[-1]
         if chosen is None:
-            if any(state.shape == used.shape for state in states):
-                raise ShapeError(
-                    f"A state of the cell has the shape {used.shape} of the network's input, got width "
-                    f"{setting.width}: give the network more channels."
-                )
-            chosen = tuple([i for i, end in enumerate(loose) if end.shape != used.shape])
+            chosen = tuple([i for i, mark in enumerate(marks) if mark.shape != read.shape])
         parts = []
         for number in chosen:
             state = states[number]
-            if state.shape != last.shape:
+            if number < 2 and state.shape != last.shape:  # blocks are all alike
                 with state.scope(f"match_{number}"):
                     state = factorized_reduction(state, setting, stride=2 if state.shape[1:] != last.shape[1:] else 1)
             parts.append(state)
@@ -348,24 +343,26 @@ class NASNetCell(Block):
                 f"`output` must be 'unused', 'blocks' or numbers of states from 0 to {last - 1}, got {self.output!r}."
             )
 
-    def forward(self, x: Tensor, previous: Tensor | None, used: Tensor, setting: Setting) -> Tensor:
+    def forward(self, x: Tensor, previous: Tensor | None, marks: tuple[Tensor, Tensor], setting: Setting) -> Tensor:
         """Run the cell.
 
         Args:
             x: The current input.
             previous: The output of the cell before; None, in the first cell, is `x` itself.
-            used: The network's input: it stands for a state that is read, since it is the one tensor at hand that
-                no state is like.
+            marks: Two tensors of different shapes. The first marks a state that no block has read, the second one
+                that has been read: so a supernet knows for each state by itself whether it is concatenated, and need
+                not go through the combinations of what all blocks read. Nothing is computed with them.
             setting: What the network tells this place.
         """
+        unread, read = marks
         before = x if previous is None else PreviousState()(x, previous, setting)
-        states = (CurrentState()(x, setting), before)
-        loose = states
-        for block in self.blocks:
-            state, loose = block(states, loose, used, setting)
-            states, loose = (*states, state), (*loose, state)
+        states: tuple[Tensor, ...] = (CurrentState()(x, setting), before)
         chosen = None if self.output == "unused" else self.concatenated
-        return CellOutput()(states, loose, used, chosen, setting)  # type: ignore[no-any-return]
+        found: tuple[Tensor, ...] = (unread, unread)
+        for block in self.blocks:
+            state, found = block(states, found if chosen is None else (), read, setting)
+            states, found = (*states, state), (*found, unread)
+        return CellOutput()(states, found, read, chosen, setting)
 
     @property
     def concatenated(self) -> tuple[int, ...]:

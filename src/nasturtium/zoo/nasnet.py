@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from nasturtium.blocks.nasnet_cell import NASNetBlock, NASNetCell
+from nasturtium.blocks.nasnet_cell import COMBINERS, NASNetBlock, NASNetCell
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph.operations import Shape
 from nasturtium.space import Block, Space, one_of
@@ -63,11 +63,13 @@ def open_cell(
         output: See `NASNetCell`.
 
     Raises:
-        InvalidInputError: no block.
+        InvalidInputError: no block, no combiner or an unknown one.
         UnknownNameError: an operation that is not known.
     """
     if blocks < 1:
         raise InvalidInputError(f"`blocks` must be at least 1, got {blocks!r}.")
+    if not combiners or not set(combiners) <= set(COMBINERS):
+        raise InvalidInputError(f"`combiners` must be some of {', '.join(COMBINERS)}, got {tuple(combiners)!r}.")
     made = []
     for number in range(blocks):
         count = number + 2 if states is None else states
@@ -112,8 +114,9 @@ def space(
     Raises:
         InvalidInputError: see `NASNet`, `fits` and `open_cell`.
     """
-    pair = [open_cell(operations, blocks, combiners=combiners) for _ in range(2)]
-    return Space(NASNet(*pair, width=width, cells=cells, drop_path=drop_path, auxiliary=auxiliary, **fits(input_shape)))
+    normal, reduction = (open_cell(operations, blocks, combiners=combiners) for _ in range(2))
+    options: dict[str, Any] = {"drop_path": drop_path, "auxiliary": auxiliary, **fits(input_shape)}
+    return Space(NASNet(normal, reduction, width, cells, **options))
 
 
 def lecture_space(
@@ -171,7 +174,7 @@ def from_row(row: Row) -> Block:
     depth = _depth(name, "reduce" in config)
     states = sum(not flag for flag in config["normal"]["used_hiddenstates"])
     width = _width(name, row.get("penultimate"), states)
-    fields: dict[str, Any] = {"padding": "tf_same", "classes": CLASSES}
+    fields: dict[str, Any] = {"padding": "tf_same", "classes": CLASSES, "skip_reduction_input": "large" in name.lower()}
     if "cifar" in name.lower() or "stem3F" in name or size <= 64:
         fields |= {"stem": "cifar", "classes": 10, "eps": 1e-5}
     elif "TPU" in name:
@@ -187,9 +190,9 @@ def _depth(name: str, has_reduction: bool) -> int:
     cells = re.search(r"num_cells\s*=?\s*(\d+)", name)
     if cells:
         return int(cells[1])
-    stage = re.search(r"N\s*=\s*(\d+)|\(\s*(\d+)\s*[@,]", name)
+    stage = re.search(r"N\s*=\s*(\d+)|(\d+)\s*@|\(\s*(\d+)\s*,", name)
     if stage:
-        return 3 * int(stage[1] or stage[2])
+        return 3 * int(next(filter(None, stage.groups())))
     for word, depth in (("large", 18 if has_reduction else 12), ("mobile", 12 if has_reduction else 9)):
         if word in name.lower():
             return depth

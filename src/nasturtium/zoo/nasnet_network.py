@@ -14,7 +14,60 @@ from nasturtium.graph import tensor as ops
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Block
 
+Marks = tuple[Tensor, Tensor]
+"""See `NASNetCell.forward`."""
+
 STEMS = ("cifar", "imagenet")
+
+
+class Head(Block):
+    """ReLU, mean over all positions, dropout, linear layer.
+
+    It is a block of its own, as is `Auxiliary`, so that the network's `forward` does not depend on how many states
+    the last cell concatenates.
+
+    Args:
+        dropout: Rate before the last layer.
+        classes: Number of classes; None takes it from the task.
+    """
+
+    dropout: float = 0.0
+    classes: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = ops.flatten(ops.global_pool(ops.activation(x, "relu")))
+        x = ops.dropout(x, self.dropout)
+        return ops.linear(x, x.context.classes if self.classes is None else self.classes)
+
+
+class Auxiliary(Block):
+    """The authors' auxiliary classifier, which exists in training only.
+
+    Args:
+        eps: Of the norms.
+        classes: Number of classes; None takes it from the task.
+
+    Raises:
+        ShapeError: the map is smaller than 5 x 5.
+    """
+
+    eps: float = 1e-3
+    classes: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if min(x.shape[1:]) < 5:
+            raise ShapeError(
+                f"The auxiliary classifier needs a map of at least 5 x 5 before the second reduction, got {x.shape}: "
+                "give larger images or `auxiliary=False`."
+            )
+        x = ops.avg_pool(ops.activation(x, "relu"), 5, stride=3, padding=0)
+        with x.scope("project"):
+            x = ops.activation(ops.batch_norm(ops.conv(x, 128, 1), eps=self.eps), "relu")
+        with x.scope("whole"):
+            x = ops.conv(x, 768, (x.height, x.width), padding=0)
+            x = ops.activation(ops.batch_norm(x, eps=self.eps), "relu")
+        x = ops.linear(ops.flatten(x), x.context.classes if self.classes is None else self.classes)
+        return ops.training_only(x)
 
 
 class NASNet(Block):
@@ -29,8 +82,8 @@ class NASNet(Block):
         stem: "cifar", a 3x3 convolution; or "imagenet", a 3x3 convolution of stride 2 without padding and two reducing
             cells of F/4 and F/2.
         stem_width: Channels of the stem's convolution; None: 3F for "cifar", 32 for "imagenet".
-        skip_reduction_input: Whether the cell after a reduction has the input of the reduction's predecessor as
-            previous state, and not of the reduction itself (the authors' `skip_reduction_layer_input`).
+        skip_reduction_input: Whether the cell after a reduction has the reduction's own previous state, and not its
+            current input (the authors' `skip_reduction_layer_input`); without a reduction cell, always so.
         padding: See `blocks.nasnet_cell.PADDINGS`.
         drop_path: Rate of the last cell; it grows linearly with depth from the first one on (the authors' "v3" at
             the end of training).
@@ -59,14 +112,15 @@ class NASNet(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cells < 3:
+        if isinstance(self.cells, int) and self.cells < 3:
             raise InvalidInputError(f"`cells` must be at least 3, one a stage, got {self.cells!r}.")
-        if self.width < (4 if self.stem == "imagenet" else 1):
-            raise InvalidInputError(f"`width` must be at least 4 with stem 'imagenet', else 1, got {self.width!r}.")
-        if self.stem not in STEMS:
-            raise InvalidInputError(f"`stem` must be one of {', '.join(STEMS)}, got {self.stem!r}.")
-        if self.padding not in PADDINGS:
-            raise InvalidInputError(f"`padding` must be one of {', '.join(PADDINGS)}, got {self.padding!r}.")
+        least = 4 if self.stem == "imagenet" else 1
+        if isinstance(self.width, int) and self.width < least:
+            raise InvalidInputError(f"`width` must be at least {least} with stem {self.stem!r}, got {self.width!r}.")
+        for name, known in (("stem", STEMS), ("padding", PADDINGS)):
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in known:
+                raise InvalidInputError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
 
     @property
     def reductions(self) -> tuple[int, int]:
@@ -75,8 +129,21 @@ class NASNet(Block):
 
     def forward(self, x: Tensor) -> Any:
         """The logits; with an auxiliary classifier, a pair with its logits, which exist in training only."""
-        image = x
-        outputs, x, number = self._stem(x)
+        image, x = x, self._stem(x)
+        if image.shape == x.shape:
+            raise ShapeError(
+                f"The stem must change the image's shape, which is {image.shape} before and after: give another "
+                "`width` or `stem_width`."
+            )
+        marks = (x, image)
+        outputs: list[Tensor | None] = [None, x]
+        number = 0
+        if self.stem == "imagenet":
+            for number, part in enumerate((4, 2), start=1):
+                x = self._cell(
+                    f"stem_{number - 1}", (x, outputs[-2], marks), number - 1, self.width // part, strided=True
+                )
+                outputs.append(x)
         auxiliary = None
         scaling = 1
         for cell in range(self.cells):
@@ -85,43 +152,31 @@ class NASNet(Block):
             scaling *= 2 if reduces else 1
             if reduces and self.reduction is not None:
                 name = f"reduction_{self.reductions.index(cell)}"
-                x = self._cell(name, (x, before, image), number, self.width * scaling, strided=True)
+                x = self._cell(name, (x, before, marks), number, self.width * scaling, strided=True)
                 outputs.append(x)
                 number += 1
                 if not self.skip_reduction_input:
                     before = outputs[-2]
             strided = reduces and self.reduction is None
-            x = self._cell(f"cell_{cell}", (x, before, image), number, self.width * scaling, strided=strided)
+            x = self._cell(f"cell_{cell}", (x, before, marks), number, self.width * scaling, strided=strided)
             outputs.append(x)
             number += 1
             if self.auxiliary and cell == self.reductions[1] - 1:
-                auxiliary = self._auxiliary(x)
-        with x.scope("head"):
-            x = ops.flatten(ops.global_pool(ops.activation(x, "relu")))
-            x = ops.dropout(x, self.dropout)
-            x = ops.linear(x, x.context.classes if self.classes is None else self.classes)
+                auxiliary = Auxiliary(self.eps, self.classes)(x)
+        x = Head(self.dropout, self.classes)(x)
         return x if auxiliary is None else (x, auxiliary)
 
-    def _stem(self, x: Tensor) -> tuple[list[Tensor | None], Tensor, int]:
-        """The outputs of the stem (None before the first), the last of them, and the number of its cells."""
-        image = x
+    def _stem(self, x: Tensor) -> Tensor:
         cifar = self.stem == "cifar"
         width = self.stem_width if self.stem_width is not None else 3 * self.width if cifar else 32
         with x.scope("stem"):
             x = ops.conv(x, width, 3) if cifar else ops.conv(x, width, 3, stride=2, padding=0)
-            x = ops.batch_norm(x, eps=self.eps)
-        outputs: list[Tensor | None] = [None, x]
-        if cifar:
-            return outputs, x, 0
-        for number, part in enumerate((4, 2)):
-            x = self._cell(f"stem_{number}", (x, outputs[-2], image), number, self.width // part, strided=True)
-            outputs.append(x)
-        return outputs, x, 2
+            return ops.batch_norm(x, eps=self.eps)
 
     def _cell(
-        self, name: str, inputs: tuple[Tensor, Tensor | None, Tensor], number: int, width: int, *, strided: bool
+        self, name: str, inputs: tuple[Tensor, Tensor | None, Marks], number: int, width: int, *, strided: bool
     ) -> Tensor:
-        """One place: inputs are the cell's own two and the network's."""
+        """Run the cell of a place, the `number`-th of all."""
         total = self.cells + (2 if self.stem == "imagenet" else 0) + (2 if self.reduction is not None else 0)
         padding = self.padding
         if padding == "pad_then_crop" and (not strided or name == "stem_0"):
@@ -135,20 +190,4 @@ class NASNet(Block):
         )
         cell = self.reduction if strided and self.reduction is not None else self.normal
         with inputs[0].scope(name):
-            return cell(*inputs, setting)  # type: ignore[no-any-return]
-
-    def _auxiliary(self, x: Tensor) -> Tensor:
-        if min(x.shape[1:]) < 5:
-            raise ShapeError(
-                f"The auxiliary classifier needs a map of at least 5 x 5 before the second reduction, got {x.shape}: "
-                "give larger images or `auxiliary=False`."
-            )
-        with x.scope("auxiliary"):
-            x = ops.avg_pool(ops.activation(x, "relu"), 5, stride=3, padding=0)
-            with x.scope("project"):
-                x = ops.activation(ops.batch_norm(ops.conv(x, 128, 1), eps=self.eps), "relu")
-            with x.scope("whole"):
-                x = ops.conv(x, 768, (x.height, x.width), padding=0)
-                x = ops.activation(ops.batch_norm(x, eps=self.eps), "relu")
-            x = ops.linear(ops.flatten(x), x.context.classes if self.classes is None else self.classes)
-            return ops.training_only(x)
+            return cell(*inputs, setting)

@@ -152,7 +152,7 @@ def operation(name: str) -> Block:
     for pattern, make in _FORMS:
         match = re.fullmatch(pattern, name)
         if match is not None:
-            return make(match)  # type: ignore[no-any-return]
+            return make(match)
     raise UnknownNameError("operation of a NASNet cell", name, OPERATIONS)
 
 
