@@ -175,13 +175,15 @@ def from_row(row: Row) -> Block:
     states = sum(not flag for flag in config["normal"]["used_hiddenstates"])
     width = _width(name, row.get("penultimate"), states)
     fields: dict[str, Any] = {"padding": "tf_same", "classes": CLASSES, "skip_reduction_input": "large" in name.lower()}
-    if "cifar" in name.lower() or "stem3F" in name or size <= 64:
+    if "cifar" in name.lower() or re.search(r"stem\s*3F", name) or size <= 64:
         fields |= {"stem": "cifar", "classes": 10, "eps": 1e-5}
     elif "TPU" in name:
         fields |= {"stem": "imagenet", "stem_width": 32, "classes": CLASSES + 1}
     else:
-        given = re.search(r"stem\s*(\d+)", name)
-        fields |= {"stem": "imagenet", "stem_width": int(given[1]) if given else 32 if size <= 260 else 96}
+        fields |= {"stem": "imagenet", "stem_width": 32 if size <= 260 else 96}
+    given = re.search(r"stem\s*(\d+)(?![\dF])", name)
+    if given:
+        fields["stem_width"] = int(given[1])
     return network(config, number=depth, width=width, **fields)
 
 
