@@ -11,6 +11,7 @@ from nasturtium.cli.output import emit_json, format_option, note, pairs, shown, 
 from nasturtium.cli.progress import TITLES
 from nasturtium.cli.results import columns_of, comparison_of, front_table
 from nasturtium.errors import InvalidInputError
+from nasturtium.graph.sketch import sketch
 from nasturtium.trial import format_constraint, format_seconds
 
 ROLES = {"search": "search", "random": "baseline:random", "reference": "reference"}
@@ -114,8 +115,8 @@ def show(study_path: str, trial: int | None, role: str, svg: Path | None, style:
     study = nas.Study.open(study_path, trust=trust)
     member = find_member(study, trial, role)
     if svg is not None:
-        graph = nas.trace(member.architecture, tuple(study.task["input_shape"]), **study.task["context"])
-        svg.write_text(nas.graph.draw(graph))
+        drawing = sketch(member.architecture, tuple(study.task["input_shape"]), **study.task["context"])
+        svg.write_text(drawing, encoding="utf-8")
         note(f"Drawn into {svg}.")
     choices = {name: str(value) for name, value in member.architecture.choices.items()}
     if style == "json":

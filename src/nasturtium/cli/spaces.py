@@ -14,8 +14,9 @@ import click
 
 import nasturtium as nas
 from nasturtium.cli.options import load_network, load_space, parse_shape
-from nasturtium.cli.output import big, emit_json, format_option, pairs, shown, table
+from nasturtium.cli.output import big, emit_json, format_option, note, pairs, shown, table
 from nasturtium.errors import SizeUnknownError
+from nasturtium.graph.sketch import sketch
 
 COSTS = ("params", "macs", "activations", "peak_memory", "irregularity")
 CIFAR = (3, 32, 32)
@@ -32,9 +33,17 @@ SPARKS = "▁▂▃▄▅▆▇█"
 @click.option("--constraint", "constraints", multiple=True, help='A limit, like "params <= 60k"; repeatable.')
 @click.option("--samples", type=int, default=500, show_default=True, help="Architectures drawn for the distribution.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also draw a sample into this file.")
 @format_option
 def space(
-    name: str, shape: str | None, classes: int, constraints: Sequence[str], samples: int, seed: int, style: str
+    name: str,
+    shape: str | None,
+    classes: int,
+    constraints: Sequence[str],
+    samples: int,
+    seed: int,
+    svg: Path | None,
+    style: str,
 ) -> None:
     """Print the size, the choices and the distribution of costs of a search space.
 
@@ -48,6 +57,10 @@ def space(
     rng = random.Random(seed)
     costs = [model(found.sample(rng)) for _ in range(samples)]
     rows = {metric: sorted(float(getattr(cost, metric)) for cost in costs) for metric in COSTS}
+    if svg is not None:
+        drawn = found.sample(random.Random(seed))
+        svg.write_text(sketch(drawn, inputs, title=f"{name}, sample of seed {seed}", classes=classes), encoding="utf-8")
+        note(f"Drawn into {svg}.")
     good = sum(nas.trial.violation({m: float(getattr(c, m)) for m in COSTS}, limits) == 0 for c in costs)
     try:
         size: int | None = found.size

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nasturtium.errors import StoreError
-from nasturtium.graph import draw, trace
+from nasturtium.graph.sketch import sketch
 from nasturtium.report.data import Axis, Point, ReportData, Role
 from nasturtium.report.page import page
 from nasturtium.report.text import quantity
@@ -102,8 +102,7 @@ def _axis(metric: str, study: Study) -> Axis:
 def _point(study: Study, role: Role, member: Member, *, front: bool) -> Point:
     drawing = ""
     if front:
-        graph = trace(member.architecture, tuple(study.task["input_shape"]), **study.task["context"])
-        drawing = draw(graph)
+        drawing = sketch(member.architecture, tuple(study.task["input_shape"]), **study.task["context"])
     return Point(
         label=member.trial.origin if role == "reference" else f"trial {member.number}",
         role=role,

@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, final
 
-from nasturtium.errors import InvalidArchitectureError
+from nasturtium.errors import InvalidArchitectureError, NasturtiumError
+from nasturtium.graph.sketch import sketch
 from nasturtium.space.block import Block
 from nasturtium.space.json import VERSION, block_from_dict, block_to_dict, check_version, value_from_json, value_json
 
 if TYPE_CHECKING:
     from nasturtium.space.plan import Plan
     from nasturtium.space.structure import Indices
+
+SHOWN_ON = ((3, 224, 224), (3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 512, 512))
+"""Inputs that a notebook tries to draw an architecture for."""
 
 _SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -101,6 +105,19 @@ class Architecture:
         if self._plan is None:
             raise InvalidArchitectureError("This architecture was read without its space.")
         return self._plan
+
+    def _repr_svg_(self) -> str | None:
+        """The drawing, for notebooks.
+
+        An architecture does not know its task, so it is drawn for the first of `SHOWN_ON` that it fits, with ten
+        classes; the drawing says which. `graph.sketch` draws it for a task. None, hence plain text, where none fits.
+        """
+        for shape in SHOWN_ON:
+            try:
+                return sketch(self.block, shape, classes=10)
+            except NasturtiumError:
+                continue
+        return None
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON, readable without the space."""
