@@ -125,7 +125,7 @@ def _joined(*xs: Tensor) -> Tensor:
 
 def _network(tokens: Sequence[Sequence[Any]], skips: Sequence[Sequence[Any]], classes: int | None = None) -> Sequential:
     layers = [
-        ChainLayer(*fields, anchors=tuple([Anchor(skip) for skip in row]))
+        ChainLayer(**dict(zip(TOKENS, fields, strict=True)), anchors=tuple([Anchor(skip) for skip in row]))
         for fields, row in zip(tokens, skips, strict=True)
     ]
     count = len(layers)
