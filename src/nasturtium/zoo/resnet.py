@@ -18,6 +18,7 @@ from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.space import Block
 from nasturtium.zoo.listing import Family, Names, Row
 from nasturtium.zoo.resolution import halvings, strides
+from nasturtium.zoo.scaling import scaled_depth, scaled_width
 
 DEPTHS: dict[int, tuple[type[Any], tuple[int, ...]]] = {
     10: (BasicBlock, (1, 1, 1, 1)),
@@ -60,17 +61,27 @@ class Variant:
     se: float | None = None
 
 
-def resnet(depth: int = 50, variant: Variant | None = None, *, classes: int | None = None) -> Sequential:
-    """A published network for images of about 224 pixels.
+def resnet(
+    depth: int = 50,
+    variant: Variant | None = None,
+    *,
+    width: float = 1.0,
+    depth_multiplier: float = 1.0,
+    classes: int | None = None,
+) -> Sequential:
+    """A published network for images of about 224 pixels, or one scaled from it.
 
     Args:
         depth: One of `DEPTHS`.
         variant: A descendant; None is ResNet itself.
+        width: Multiplier of all widths, which are rounded to multiples of 8; with groups, of a group's width.
+        depth_multiplier: Multiplier of the blocks in a stage, rounded up.
         classes: Number of classes; None takes it from the task.
 
     Raises:
         UnknownNameError: the depth is not published.
-        InvalidInputError: groups or another base width with a depth that has no bottleneck.
+        InvalidInputError: groups or another base width with a depth that has no bottleneck, or a multiplier that is
+            not positive.
     """
     variant = variant or Variant()
     if depth not in DEPTHS:
@@ -79,15 +90,17 @@ def resnet(depth: int = 50, variant: Variant | None = None, *, classes: int | No
     widths, shortcut = STEMS[variant.letter]
     if kind is BasicBlock and (variant.groups, variant.base_width) != (1, 64):
         raise InvalidInputError(f"ResNet-{depth} has no bottleneck, so it has no groups or base width.")
-    stem: list[Block] = [Conv(w, stride=1 if i else 2) for i, w in enumerate(widths)] or [Conv(64, 7, stride=2)]
+    stem: list[Block] = [Conv(scaled_width(w, width), stride=1 if i else 2) for i, w in enumerate(widths)]
+    stem = stem or [Conv(scaled_width(64, width), 7, stride=2)]
     shared: dict[str, Any] = {"shortcut": shortcut, "se": variant.se}
     stages = []
     for i, (planes, count) in enumerate(zip((64, 128, 256, 512), counts, strict=True)):
         fields = dict(shared)
         if kind is Bottleneck:
-            fields |= {"mid": planes * variant.base_width // 64 * variant.groups, "groups": variant.groups}
-        width = planes * 4 if kind is Bottleneck else planes
-        stages.append(_stage(kind, width, count, 2 if i else 1, fields))
+            group = scaled_width(planes * variant.base_width // 64, width, 8 if variant.groups == 1 else 1)
+            fields |= {"mid": group * variant.groups, "groups": variant.groups}
+        channels = scaled_width(planes * 4 if kind is Bottleneck else planes, width)
+        stages.append(_stage(kind, channels, scaled_depth(count, depth_multiplier), 2 if i else 1, fields))
     return Sequential(*stem, MaxPool(3, 2), *stages, Classifier(classes))
 
 
