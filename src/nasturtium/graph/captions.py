@@ -43,6 +43,9 @@ QUIET = (ops.BatchNorm, ops.GroupNorm, ops.Activation, ops.Dropout, ops.DropPath
          ops.TrainingOnly)  # fmt: skip
 """Operations that a drawing tells only where nothing else stands."""
 
+LONGEST = 16
+"""Operations in the longest pattern that has a name."""
+
 JOINS = (ops.Add, ops.Concat, ops.Multiply)
 
 
@@ -234,6 +237,8 @@ def _known(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence[Shap
         return _classifier(telling)
     if len(telling) == 1:
         return _single(telling[0], shapes)
+    if len(telling) > LONGEST:
+        return None
     if not any(isinstance(s.operation, (*JOINS, ops.Slice)) for s in steps) and not _is_chain(steps):
         return None
     return (

@@ -18,9 +18,9 @@ from nasturtium.graph.levels import Level, Record
 from nasturtium.graph.operations import Shape
 from nasturtium.graph.parts import Part, Parts, parts_of, scope_name
 
-MOST_PARTS, MOST_CELLS, MOST_FIGURES = 48, 8, 8
-"""Parts of one figure: blocks inside stay closed beyond. Cells that are drawn if some are single operations only, and
-cells that are drawn at all."""
+MOST_PARTS, MOST_CELLS, MOST_FIGURES = 48, 8, 4
+"""Parts of one figure: blocks inside stay closed beyond. Cells of a network that are all drawn; of more, only so
+many of those made of blocks are, the most frequent first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +53,8 @@ class Outline:
     cells: list[Cell]
     single: list[Unit]
     """The units with their runs not collapsed."""
+    hidden: int = 0
+    """Cells that are too many to be drawn."""
 
 
 def outline(record: Record) -> Outline:
@@ -69,7 +71,7 @@ def outline(record: Record) -> Outline:
     look.name_cells(units)
     single = _dressed(units)
     cells = list(dict.fromkeys(u.cell for u in single if u.cell is not None))
-    return Outline(_collapsed([replace(u, members=list(u.members)) for u in single]), cells, single)
+    return Outline(_collapsed([replace(u, members=list(u.members)) for u in single]), cells, single, look.hidden)
 
 
 class _Look:
@@ -80,6 +82,7 @@ class _Look:
         self.shapes = record.shapes
         self.roles: dict[int, str] = {}
         self.cells: dict[Hashable, Cell] = {}
+        self.hidden = 0
 
     def role(self, level: Level) -> str:
         """One of "chain", "cell" and "unit"."""
@@ -202,7 +205,9 @@ class _Look:
         """The cells worth a figure: those made of blocks; of those made of operations only, if they are few."""
         cells = list(dict.fromkeys(u.cell for u in units if u.cell is not None))
         made = [c for c in cells if any(s.level is not None for s in c.level.steps)]
+        made.sort(key=lambda c: -c.places)
         kept = cells if len(cells) <= MOST_CELLS else made[:MOST_FIGURES]
+        self.hidden = len(cells) - len(kept)
         for unit in units:
             if unit.cell not in kept:
                 unit.cell = None

@@ -61,7 +61,10 @@ def sketch(block: Traceable | Designed, inputs: Inputs, *, title: str | None = N
     parts += _panels(drawn, run, colours, x, below, (parts[0][0].width, parts[0][0].height) if parts else (0.0, 0.0))
     width = max((d.width + at for d, at, _ in parts), default=0.0) + MARGIN
     height = max((d.height + y for d, _, y in parts), default=0.0)
-    head = _header(title, _facts(costs, inputs, context), {s for d, _, _ in parts for s in d.sorts})
+    facts = _facts(costs, inputs, context)
+    if drawn.hidden:
+        facts += f" · {len(drawn.cells)} of {len(drawn.cells) + drawn.hidden} different cells drawn"
+    head = _header(title, facts, {s for d, _, _ in parts for s in d.sorts})
     width = max(width, head.width + MARGIN)
     body = [
         line
