@@ -218,7 +218,7 @@ class Edge(Block):
 
     def forward(self, states: tuple[Tensor, ...], stride: int = 1, drop_path: float = 0.0) -> Tensor:
         """Compute on the state; only edges from the cell's inputs have the stride."""
-        return self.operation(states[self.source], stride if self.source < INPUTS else 1, drop_path)  # type: ignore[no-any-return]
+        return self.operation(states[self.source], stride if self.source < INPUTS else 1, drop_path)
 
 
 class Node(Block):

@@ -17,22 +17,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from math import comb, prod
 from typing import Any
 
 from nasturtium.blocks.darts_cell import INPUTS, Cell, Edge, Mixed, Node, Nothing
-from nasturtium.errors import InvalidArchitectureError, InvalidInputError, ShapeError
+from nasturtium.errors import InvalidArchitectureError, InvalidInputError, ShapeError, UnknownNameError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Shape
 from nasturtium.graph.tensor import Tensor
-from nasturtium.space import Architecture, Block, Space, one_of, subset
+from nasturtium.space import Architecture, Block, Choice, Space, one_of, subset
 from nasturtium.zoo.darts_genotypes import GENOTYPES, OPERATIONS, SEARCHED, Genotype, operations
 from nasturtium.zoo.listing import CLASSES, Family, Row
 
 NODES = 4
 """Nodes of a cell of the space."""
-
-CELL_SIZE = 1_037_664_180
-"""Cells of the space: product over k = 1 … 4 of C(k + 1, 2) 7^2."""
 
 LARGEST_CIFAR = 64
 """Images up to this size, in pixels, get the stem of CIFAR by default; larger ones that of ImageNet."""
@@ -51,7 +49,6 @@ class DARTSNetwork(Block):
             `(logits, auxiliary logits)`, the second in training only.
         drop_path: Rate at which an operation other than the identity is dropped in training; the authors raise it
             linearly with the epochs to 0.2.
-        affine: Whether the norms around the cells have weights.
         classes: Number of classes; None takes it from the task.
     """
 
@@ -126,22 +123,28 @@ def _auxiliary_head(x: Tensor, classes: int, stride: int) -> Tensor:
         return ops.linear(ops.flatten(x), classes)
 
 
-def open_cell(name: str, *, reduction: bool = False, affine: bool = True) -> Cell:
+def open_cell(name: str, *, nodes: int = NODES, reduction: bool = False, affine: bool = True) -> Cell:
     """The open cell: each node takes two of the earlier states, each with one of seven operations.
 
     Args:
         name: Prefix of the decisions' names: "normal_inputs_2" chooses the states that node 2 reads (2 is the first
             node), "normal_op_0_2" the operation on the way from state 0; the latter is active where chosen.
+        nodes: Number of nodes.
         reduction: Whether the cell halves the size.
         affine: Whether norms have weights; see `darts_genotypes.operations`.
     """
     known = operations(affine=affine)
     candidates = [known[text] for text in SEARCHED]
-    nodes = []
-    for node in range(INPUTS, INPUTS + NODES):
+    made = []
+    for node in range(INPUTS, INPUTS + nodes):
         edges = [Edge(i, one_of(*candidates, name=f"{name}_op_{i}_{node}")) for i in range(node)]
-        nodes.append(Node(subset(edges, 2, name=f"{name}_inputs_{node}")))
-    return Cell(tuple(nodes), reduction=reduction, affine=affine)
+        made.append(Node(subset(edges, 2, name=f"{name}_inputs_{node}")))
+    return Cell(tuple(made), reduction=reduction, affine=affine)
+
+
+def cell_size(nodes: int = NODES) -> int:
+    """Number of cells: the product over the nodes of C(earlier states, 2) 7^2."""
+    return prod(comb(states, 2) * len(SEARCHED) ** 2 for states in range(INPUTS, INPUTS + nodes))
 
 
 def space(
@@ -149,6 +152,7 @@ def space(
     *,
     width: int = 16,
     layers: int = 8,
+    nodes: int = NODES,
     stem: str | None = None,
     affine: bool = True,
     auxiliary: bool = False,
@@ -164,6 +168,7 @@ def space(
         input_shape: Of the task's images.
         width: C; 16 in the authors' search, 36 (CIFAR) or 48 (ImageNet) in their evaluation.
         layers: Cells; 8 in the authors' search, 20 or 14 in their evaluation.
+        nodes: Of a cell.
         stem: "cifar" or "imagenet"; None: "imagenet" for images of more than 64 pixels.
         affine: Whether norms have weights. DARTS searches without, so that no scale hides behind the weights of the
             mixture, and then a norm follows each pooling.
@@ -172,8 +177,9 @@ def space(
     """
     if stem is None:
         stem = "imagenet" if max(input_shape[1:]) > LARGEST_CIFAR else "cifar"
-    cells = open_cell("normal", affine=affine), open_cell("reduce", reduction=True, affine=affine)
-    return Space(DARTSNetwork(*cells, width, layers, stem, auxiliary, drop_path))
+    normal = open_cell("normal", nodes=nodes, affine=affine)
+    reduce = open_cell("reduce", nodes=nodes, reduction=True, affine=affine)
+    return Space(DARTSNetwork(normal, reduce, width, layers, stem, auxiliary, drop_path))
 
 
 def network(
@@ -198,8 +204,8 @@ def network(
         classes: See `DARTSNetwork`.
 
     Raises:
-        InvalidArchitectureError: what is given is no genotype, or no published one has that name.
-        UnknownNameError: it names an unknown operation.
+        InvalidArchitectureError: what is given is no genotype.
+        UnknownNameError: no published one has that name, or it names an unknown operation.
     """
     given = named(genotype) if isinstance(genotype, str) else Genotype.of(genotype)
     known = operations()
@@ -208,7 +214,7 @@ def network(
         edges = [Edge(source, known[name]) for name, source in getattr(given, kind)]
         nodes = tuple([Node(pair) for pair in zip(edges[::2], edges[1::2], strict=True)])
         cells.append(Cell(nodes, getattr(given, f"{kind}_concat"), reduction=kind == "reduce"))
-    return DARTSNetwork(*cells, width, layers, stem, auxiliary, drop_path, classes)
+    return DARTSNetwork(cells[0], cells[1], width, layers, stem, auxiliary, drop_path, classes)
 
 
 def search_network(
@@ -238,8 +244,8 @@ def search_network(
     """
     if partial < 1 or nodes < 1:
         raise InvalidInputError(f"`partial` and `nodes` must be at least 1, got {partial} and {nodes}.")
-    if width % partial:
-        raise InvalidInputError(f"`width` must be a multiple of `partial`, got {width} and {partial}.")
+    if width % partial or width < 2 * partial:
+        raise InvalidInputError(f"`width` must be a multiple of `partial`, at least twice, got {width} and {partial}.")
     known = operations(affine=False)
     mixed = Mixed((Nothing(), *[known[name] for name in SEARCHED]), partial)
     states = range(INPUTS, INPUTS + nodes)
@@ -248,9 +254,13 @@ def search_network(
 
 
 def named(name: str) -> Genotype:
-    """A published genotype by its name in `GENOTYPES`."""
+    """A published genotype by its name in `GENOTYPES`.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
     if name not in GENOTYPES:
-        raise InvalidArchitectureError(f"Unknown genotype {name!r}. Known: {', '.join(GENOTYPES)}.")
+        raise UnknownNameError("genotype", name, GENOTYPES)
     return GENOTYPES[name]
 
 
@@ -290,14 +300,15 @@ def architecture(genotype: Genotype | Mapping[str, Any] | str, space: Space) -> 
             operation that is not searched, or a node that reads one state twice.
     """
     given = named(genotype) if isinstance(genotype, str) else Genotype.of(genotype)
-    decisions: dict[str, int] = {}
+    decisions: dict[str | Choice, object] = {}
+    nodes = sum(decision.name.startswith("normal_inputs_") for decision in space.decisions)
     for kind in ("normal", "reduce"):
         genes = getattr(given, kind)
         concat = getattr(given, f"{kind}_concat")
         outside = [name for name, _ in genes if name not in SEARCHED]
-        if len(genes) != 2 * NODES or sorted(concat) != list(range(INPUTS, INPUTS + NODES)) or outside:
+        if len(genes) != 2 * nodes or sorted(concat) != list(range(INPUTS, INPUTS + nodes)) or outside:
             raise InvalidArchitectureError(
-                f"A cell of the DARTS space has {NODES} nodes, all of them in the concatenation, and the operations "
+                f"A cell of this DARTS space has {nodes} nodes, all of them in the concatenation, and the operations "
                 f"{', '.join(SEARCHED)}; the {kind} cell has {len(genes) // 2} nodes, the concatenation {concat} and "
                 f"{', '.join(outside) or 'no other operation'}. `network` takes any genotype."
             )
@@ -367,7 +378,7 @@ FAMILIES = (
         paper='Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search", arXiv 1806.09055',
         space=space,
         input_shape=(3, 32, 32),
-        size=CELL_SIZE**2,
+        size=cell_size() ** 2,
         quoted_size="10^18",
         rows={
             "DARTS/NASNet-style cell": published,

@@ -27,7 +27,7 @@ from nasturtium.errors import InvalidArchitectureError, InvalidInputError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Shape
 from nasturtium.graph.tensor import Tensor
-from nasturtium.space import Architecture, Block, Space, one_of
+from nasturtium.space import Architecture, Block, Choice, Space, one_of
 from nasturtium.zoo.listing import Family
 
 LAYERS = 12
@@ -296,7 +296,9 @@ def architecture(text: str, space: Space) -> Architecture:
             f"The arc has {len(arc)} layers, but the space has {len(space.decisions)} decisions: make it with "
             f"`layers={len(arc)}`."
         )
-    decisions = {f"layer_{number}_op": operation for number, (operation, _) in enumerate(arc)}
+    decisions: dict[str | Choice, object] = {
+        f"layer_{number}_op": operation for number, (operation, _) in enumerate(arc)
+    }
     for number, (_, bits) in enumerate(arc):
         decisions |= {f"layer_{number}_skip_{source}": bit for source, bit in enumerate(bits)}
     return space.architecture(decisions, indices=True)
