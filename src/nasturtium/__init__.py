@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 _MODULES = {
     name: f"nasturtium.{name}"
     for name in (
-        "blocks", "errors", "estimators", "export", "graph", "model", "report", "space", "strategies", "study",
-        "supernets", "tasks", "testing", "training", "trial", "zoo",
+        "blocks", "design", "errors", "estimators", "export", "graph", "model", "report", "space", "strategies",
+        "study", "supernets", "tasks", "testing", "training", "trial", "zoo",
     )
 } | {"ops": "nasturtium.graph.tensor"}  # fmt: skip
 
@@ -56,6 +56,7 @@ __all__ = [
     "blocks",
     "build",
     "cost",
+    "design",
     "draw",
     "equivalent",
     "errors",
@@ -93,6 +94,7 @@ __all__ = [
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium import (
         blocks,
+        design,
         errors,
         estimators,
         export,

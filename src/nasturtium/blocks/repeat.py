@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.errors import InvalidInputError, InvalidSpaceError
 from nasturtium.graph.tensor import Tensor
@@ -18,6 +18,7 @@ class Repeat(Block):
         blocks: The copies; an open depth makes this a `Prefix` of the deepest.
     """
 
+    depth_fields: ClassVar[tuple[str, ...]] = ("blocks",)
     blocks: Any = ()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -40,6 +40,12 @@ class Block:
         792
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("width", "mid", "features")
+    """Fields that hold widths, for `nas.design.scale`: a number of channels, a float that multiplies widths, or a tuple
+    of such. Names that the block lacks do not matter."""
+    depth_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that hold stages, for `nas.design.scale`: a stage's blocks as a tuple, a number of blocks or a tuple of
+    such, or a float that multiplies it."""
     _field_names: ClassVar[tuple[str, ...]] = ()
     _known: ClassVar[dict[str, type[Block]]] = {}
     """Every subclass by "module:name", for reading stored blocks."""

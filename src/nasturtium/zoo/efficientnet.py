@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from nasturtium.blocks import Sequential, make_divisible
+from nasturtium.blocks import Sequential
+from nasturtium.design import ENDS, scale
 from nasturtium.errors import UnknownNameError
 from nasturtium.space import Block
 from nasturtium.zoo.listing import Family
@@ -77,7 +78,7 @@ def scaled(
     dropout: float = 0.2,
     classes: int | None = None,
 ) -> Sequential:
-    """B0 with any multipliers.
+    """B0 with any multipliers, by `nas.design.scale`.
 
     Args:
         width: Multiplier of the widths, which are rounded to multiples of 8.
@@ -88,27 +89,14 @@ def scaled(
         dropout: Before the classifier.
         classes: Number of classes; None takes it from the task.
     """
-    style = Style(
-        act="relu6" if lite else "silu",
-        width=width,
-        depth=depth,
-        fix_ends=lite,
-        se=SQUEEZE,
-        norm=NORM,
-        padding=padding,
-    )
-    return network(
-        tuple(text.replace("_se0.25", "") for text in TABLE) if lite else TABLE,
-        style,
-        stem=32 if lite else style.channels(32),
-        head=1280 if lite else style.channels(1280),
-        classes=classes,
-        dropout=dropout,
-    )
+    style = Style(act="relu6" if lite else "silu", se=SQUEEZE, norm=NORM, padding=padding)
+    table = tuple(text.replace("_se0.25", "") for text in TABLE) if lite else TABLE
+    base = network(table, style, stem=32, head=1280, classes=classes, dropout=dropout)
+    return scale(base, depth, width, keep=ENDS if lite else ()).network
 
 
 def tinynet(variant: str = "a", *, classes: int | None = None) -> Sequential:
-    """TinyNet A to E: EfficientNet-B0 scaled down; depths are rounded, the stem is not scaled.
+    """TinyNet A to E: EfficientNet-B0 scaled down; depths are rounded, stem and head are not scaled.
 
     Raises:
         UnknownNameError: no variant of that name.
@@ -116,8 +104,8 @@ def tinynet(variant: str = "a", *, classes: int | None = None) -> Sequential:
     if variant not in TINY_SCALES:
         raise UnknownNameError("TinyNet variant", variant, TINY_SCALES)
     width, depth = TINY_SCALES[variant]
-    style = Style(act="silu", width=width, depth=depth, round_depth="round", se=SQUEEZE, norm=NORM)
-    return network(TABLE, style, stem=32, head=max(1280, make_divisible(1280 * width)), classes=classes)
+    base = network(TABLE, Style(act="silu", se=SQUEEZE, norm=NORM), stem=32, head=1280, classes=classes)
+    return scale(base, depth, width, round_depth="round", keep=("stem", "head")).network
 
 
 def _named(match: re.Match[str], classes: int) -> Block:
