@@ -91,6 +91,30 @@ class Product(nas.Block):
         return x
 
 
+class Told(nas.Block):
+    """A convolution whose width and stride its caller tells; perhaps through a child of its own."""
+
+    kernel: int = 3
+    inner: Any = None
+
+    def forward(self, x: Tensor, width: int, stride: int = 1) -> Tensor:
+        x = nas.ops.conv(x, width, self.kernel, stride=stride)
+        return x if self.inner is None else self.inner(x, width + 1)
+
+
+class Telling(nas.Block):
+    """Tells its children what it has read, and what it has found out of shapes."""
+
+    first: Any
+    second: Any
+    width: int
+    strided: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x, self.width)
+        return self.second(y, y.channels + 2, 2 if self.strided else 1)
+
+
 class Uneven(nas.Block):
     """Returns one tensor or two."""
 
@@ -139,6 +163,21 @@ def spaces() -> dict[str, tuple[nas.Space, Any]]:
                 )
             ),
             ((4, 8, 8), (6, 4, 4)),
+        ),
+        "told by the caller": (
+            nas.Space(
+                nas.Sequential(
+                    Telling(
+                        Told(nas.one_of(1, 3), Told(nas.one_of(1, 5))),
+                        Told(),
+                        nas.one_of(2, 4, 6),
+                        nas.one_of(False, True),
+                    ),
+                    Telling(nas.one_of(Told(1), Told(3)), Told(5), nas.one_of(4, 2)),
+                    tail,
+                )
+            ),
+            one,
         ),
         "peeking": (nas.Space(nas.Sequential(Peeking(nas.one_of(Residual(nas.one_of(4, 8)), conv(4))), tail)), one),
         "depth": (

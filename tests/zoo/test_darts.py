@@ -257,3 +257,16 @@ def test_what_is_no_genotype():
         darts.genotype(darts.search_network(**SMALL))
     with pytest.raises(InvalidInputError, match="NetworkCIFAR"):
         darts.published({"config": {"network": "other"}})
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False, "stem": "imagenet"}])
+def test_supernet(options):
+    """A path of the supernet computes what the network taken out of it computes."""
+    space = darts.space(**SMALL, nodes=3, **options)
+    net = nas.supernet(space, (3, 32, 32), seed=0, classes=3).eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    rng = Random(4)
+    for _ in range(4):
+        architecture = space.sample(rng)
+        assert torch.allclose(net.set(architecture)(x), net.extract(architecture)(x), atol=1e-5)
+    assert len(net.mixed) == 2 * (2 + 9), "all but the first node's inputs, of which there is one pair"

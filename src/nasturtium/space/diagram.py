@@ -195,9 +195,19 @@ class Diagrams:
 
     def project(self, condition: Diagram, keep: frozenset[int]) -> Diagram:
         """The condition on the kept decisions that some assignment of the others makes the given one hold."""
-        if condition.support <= keep:
-            return condition
-        children = [self.project(child, keep) for child in condition.children]
-        if condition.variable in keep:
-            return self.fork(condition.variable, children)
-        return self.combine(lambda *xs: any(xs), *children)
+        memo: dict[int, Diagram] = {}
+
+        def run(part: Diagram) -> Diagram:
+            if part.support <= keep:
+                return part
+            found = memo.get(part.number)
+            if found is None:
+                children = [run(child) for child in part.children]
+                if part.variable in keep:
+                    found = self.fork(part.variable, children)
+                else:
+                    found = self.combine(lambda *xs: any(xs), *dict.fromkeys(children))
+                memo[part.number] = found
+            return found
+
+        return run(condition)

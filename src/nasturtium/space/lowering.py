@@ -19,10 +19,10 @@ from nasturtium.graph.tensor import Context, Tensor, tensors
 from nasturtium.graph.trace import Inputs, named_outputs, named_shapes, snake_case, structure_of
 from nasturtium.space.block import Block
 from nasturtium.space.choice import Choice, OneOf, Prefix
-from nasturtium.space.diagram import Diagram, Diagrams
+from nasturtium.space.diagram import UNDEFINED, Diagram, Diagrams
 from nasturtium.space.open_graph import Failed, Form, OpenGraph, OpenNode
 from nasturtium.space.structure import Structure
-from nasturtium.space.views import Branches, Place, raw, resolve, view
+from nasturtium.space.views import Branches, Mover, Place, raw, resolve, view
 
 LIMIT = 400
 """Most variants of one `forward`."""
@@ -102,12 +102,13 @@ class _Scope:
         self.names[name] = count + 1
         return self.join(f"{name}_{count}" if count else name)
 
-    def join(self, closed: str, shared: str | None = None) -> Place:
+    def join(self, closed: str, shared: str | None = None, movers: tuple[Mover, ...] = ()) -> Place:
         shared = closed if shared is None else shared
         prefixes = self.place
         return Place(
             f"{prefixes.closed}.{closed}" if prefixes.closed else closed,
             f"{prefixes.shared}.{shared}" if prefixes.shared else shared,
+            prefixes.movers + movers,
         )
 
     def __enter__(self) -> None:
@@ -144,6 +145,9 @@ class OpenTracer:
         self._under: dict[int, frozenset[int]] = {}
         self._keep: list[object] = []
         self._opaque: dict[str, list[Opaque]] = {}
+        self._calls: dict[tuple[Any, ...], object] = {}
+        self._varying: set[tuple[Any, ...]] = set()
+        self._shape_of: dict[int, Diagram] = {}
 
     def run(self, block: Block, shapes: dict[str, Shape]) -> OpenGraph:
         """Lower the outermost block."""
@@ -205,7 +209,19 @@ class OpenTracer:
         if not value.children:
             node = value.value
             return self.nodes[node].shapes if isinstance(node, int) else self.diagrams.undefined
-        return self.diagrams.simplify(self.diagrams.switch(value.variable, [self._shapes(c) for c in value.children]))
+        found = self._shape_of.get(value.number)
+        if found is None:
+            found = self._shape_of[value.number] = self.diagrams.simplify(self._selected_shapes(value))
+        return found
+
+    def _selected_shapes(self, value: Diagram) -> Diagram:
+        shapes = {node: self.nodes[node].shapes for node in value.leaves() if isinstance(node, int)}
+        if len({shape.number for shape in shapes.values()}) == 1:  # most often, whatever is selected
+            return next(iter(shapes.values()))
+        if all(shape.is_leaf for shape in shapes.values()):
+            constant = {node: shape.value for node, shape in shapes.items()}
+            return self.diagrams.combine(lambda node: constant.get(node, UNDEFINED), value)
+        return self.diagrams.switch(value.variable, [self._shapes(child) for child in value.children])
 
     def field(self, block: Block, name: str) -> Any:
         """Value of an open block's field in this run."""
@@ -274,7 +290,7 @@ class OpenTracer:
         turn = scope.calls.get(id(value), 0)
         scope.calls[id(value)] = turn + 1
         place = places[min(turn, len(places) - 1)]
-        return scope.join(place.closed, place.shared)
+        return scope.join(place.closed, place.shared, place.movers)
 
     def _branches(self, choice: OneOf, place: Place, arguments: tuple[object, ...]) -> object:
         """Lower a call of a choice between blocks: every branch, and the function that selects."""
@@ -304,7 +320,12 @@ class OpenTracer:
         """Run `forward` for everything that it reads under a constraint, and merge what the runs return."""
         values = [x.value for x in tensors(arguments)]  # type: ignore[attr-defined]
         relevant = self._decisions(subject).union(*[v.support | self._shapes(v).support for v in values])
+        if self._arguments_vary(subject, place, arguments):
+            relevant |= constraint.support
         constraint = self.diagrams.project(constraint, relevant)
+        for subset, indices in place.movers:  # forms of one node differ in their closed path
+            index = self.diagrams.selector(self.structure.by_choice[subset].position)
+            constraint = self.diagrams.both(constraint, self.diagrams.combine(indices.__contains__, index))
         key = (subject, place.closed, place.shared, _key(arguments), constraint.number)
         if arguments and key in self._lowered:
             return self._lowered[key]
@@ -341,6 +362,20 @@ class OpenTracer:
         if arguments:
             self._lowered[key] = merged
         return merged
+
+    def _arguments_vary(self, subject: object, place: Place, arguments: tuple[object, ...]) -> bool:
+        """Whether a child is called with other plain arguments than before, on the same tensors.
+
+        They then depend on what the calling run has read, and what is lowered holds for that run only. (What the first
+        arguments gave for all runs is overwritten where other runs give other arguments.)
+        """
+        if all(isinstance(argument, OpenTensor) for argument in arguments):
+            return False
+        site = (subject, place.closed, place.shared, _key(tuple(tensors(arguments))))
+        key = _key(arguments)
+        if self._calls.setdefault(site, key) != key:
+            self._varying.add(site)
+        return site in self._varying
 
     def _merge(self, runs: list[tuple[Diagram, object]], subject: object, place: Place) -> Any:
         """One result of several runs: each tensor is the function that takes the run's."""
@@ -380,7 +415,10 @@ class OpenTracer:
             self.nodes.append(node)
         shape = form.operation if isinstance(form.operation, Failed) else form.shape
         node.forms = diagrams.simplify(diagrams.where(constraint, diagrams.leaf(form), node.forms))
-        node.shapes = diagrams.simplify(diagrams.where(constraint, diagrams.leaf(shape), node.shapes))
+        shapes = diagrams.simplify(diagrams.where(constraint, diagrams.leaf(shape), node.shapes))
+        if shapes is not node.shapes:
+            node.shapes = shapes
+            self._shape_of.clear()
         return node
 
     def _failed(self, like: object, place: Place, error: TraceError) -> object:

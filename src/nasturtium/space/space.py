@@ -179,6 +179,8 @@ class Space:
     ) -> list[Architecture]:
         """All architectures that differ in one decision, without duplicates, in definition order.
 
+        Of a decision with more than 10,000 values (a `subset` of many, a long `walk`) only the nearest ones count.
+
         Args:
             architecture: Of this space.
             only: Which decisions may change; see `mutate`.

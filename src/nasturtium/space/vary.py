@@ -15,6 +15,9 @@ from nasturtium.space.structure import Decision, Indices, Node
 Only = str | Choice | Callable[[Decision], bool] | Iterable[str | Choice] | None
 """Which decisions may change: a pattern of names, a choice, a predicate, or several patterns and choices."""
 
+MANY = 10_000
+"""Of a decision with more values than this, only the nearest are neighbours."""
+
 TRIES = 64
 """Blind tries to meet the conditions before all changes are listed."""
 
@@ -42,7 +45,7 @@ def allowed(conditions: Conditions, only: Only) -> list[bool]:
 
 
 def _values(plan: Plan, position: int, index: int, *, near: bool) -> list[int]:
-    if near:
+    if near or plan.counts[position] > MANY:
         return plan.decisions[position].choice.neighbours(index)
     return [i for i in range(plan.counts[position]) if i != index]
 

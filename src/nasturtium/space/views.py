@@ -13,23 +13,32 @@ from typing import Any, Protocol, SupportsIndex
 from nasturtium.space.block import Block, Open, is_open
 from nasturtium.space.choice import Choice, IntRange, OneOf, Prefix, Subset, Walk
 
+Mover = tuple[Subset, frozenset[int]]
+"""A subset that decides which of several closed paths one shared path has, and its indices that give this one."""
+
 
 class Place:
     """Where a field's value stands: its path in the closed architecture and in the supernet."""
 
-    __slots__ = ("closed", "shared")
+    __slots__ = ("closed", "movers", "shared")
 
-    def __init__(self, closed: str, shared: str) -> None:
+    def __init__(self, closed: str, shared: str, movers: tuple[Mover, ...] = ()) -> None:
         self.closed = closed
         self.shared = shared
+        self.movers = movers
 
-    def item(self, closed: int, shared: int) -> Place:
+    def item(self, number: int) -> Place:
         """The place of an item."""
-        return Place(f"{self.closed}.{closed}", f"{self.shared}.{shared}")
+        return Place(f"{self.closed}.{number}", f"{self.shared}.{number}", self.movers)
+
+    def chosen(self, subset: Subset, number: int, option: int) -> Place:
+        """The place of an option of a subset that is the chosen one of a number."""
+        indices = frozenset(i for i in range(subset.count) if subset.positions(i)[number] == option)
+        return Place(f"{self.closed}.{number}", f"{self.shared}.{option}", (*self.movers, (subset, indices)))
 
     def option(self, index: int) -> Place:
         """The place of an option, which the closed path does not tell from the others."""
-        return Place(self.closed, f"{self.shared}.{index}")
+        return Place(self.closed, f"{self.shared}.{index}", self.movers)
 
 
 class Reader(Protocol):
@@ -166,7 +175,7 @@ def resolve(value: object, reader: Reader, place: Place | None) -> Any:
             reader.place(value, place)
         return view(value, reader) if value.is_open else value
     if isinstance(value, tuple):
-        places = [None if place is None else place.item(i, i) for i in range(len(value))]
+        places = [None if place is None else place.item(i) for i in range(len(value))]
         if any(isinstance(item, (Open, tuple)) and is_open(item) and not is_branches(item) for item in value):
             lazy = LazyTuple(value)
             lazy._reader, lazy._places = reader, tuple(places)
@@ -185,10 +194,11 @@ def resolve(value: object, reader: Reader, place: Place | None) -> Any:
         return value.value_at(reader.decide(value))
     if isinstance(value, Subset):
         chosen = list(enumerate(value.positions(reader.decide(value))))
-        slots = [(p, None if place is None else place.item(i, p)) for i, p in chosen]
+        held = place is not None and any(isinstance(option, (Block, Open, tuple)) for option in value.options)
+        slots = [(p, place.chosen(value, i, p) if held and place else None) for i, p in chosen]
         return tuple([resolve(value.options[p], reader, slot) for p, slot in slots])
     if isinstance(value, Prefix):
         length = value.lengths[reader.decide(value.length) if isinstance(value.length, Choice) else 0]
-        slots = [(i, None if place is None else place.item(i, i)) for i in range(length)]
+        slots = [(i, None if place is None else place.item(i)) for i in range(length)]
         return tuple([resolve(value.items[i], reader, slot) for i, slot in slots])
     raise TypeError(f"An open value of unknown kind: {value!r}.")
