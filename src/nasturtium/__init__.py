@@ -22,11 +22,11 @@ _MODULES = {
 
 _NAMES = {
     "nasturtium.space": ("Architecture", "Block", "Space", "int_range", "one_of", "subset", "walk"),
-    "nasturtium.graph": ("CostModel", "Graph", "cost", "draw", "equivalent", "trace"),
+    "nasturtium.graph": ("CostModel", "Graph", "cost", "draw", "equivalent", "sketch", "trace"),
     "nasturtium.blocks": (
         "Classifier", "Conv", "Identity", "MBConv", "Sequential", "repeat",
     ),
-    "nasturtium.trial": ("accuracy", "activations", "irregularity", "loss", "macs", "params", "peak_memory"),
+    "nasturtium.trial": ("accuracy", "activations", "irregularity", "kernels", "loss", "macs", "params", "peak_memory"),
     "nasturtium.model": ("INPUT_CHANNELS", "Module", "Supernet", "build", "supernet"),
     "nasturtium.training": ("Recipe",),
     "nasturtium.study": ("Study", "resume", "search"),
@@ -65,6 +65,7 @@ __all__ = [
     "graph",
     "int_range",
     "irregularity",
+    "kernels",
     "loss",
     "macs",
     "model",
@@ -76,6 +77,7 @@ __all__ = [
     "report",
     "resume",
     "search",
+    "sketch",
     "space",
     "strategies",
     "study",
@@ -112,13 +114,13 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
         zoo,
     )
     from nasturtium.blocks import Classifier, Conv, Identity, MBConv, Sequential, repeat
-    from nasturtium.graph import CostModel, Graph, cost, draw, equivalent, trace
+    from nasturtium.graph import CostModel, Graph, cost, draw, equivalent, sketch, trace
     from nasturtium.graph import tensor as ops
     from nasturtium.model import INPUT_CHANNELS, Module, Supernet, build, supernet
     from nasturtium.space import Architecture, Block, Space, int_range, one_of, subset, walk
     from nasturtium.study import Study, resume, search
     from nasturtium.training import Recipe
-    from nasturtium.trial import accuracy, activations, irregularity, loss, macs, params, peak_memory
+    from nasturtium.trial import accuracy, activations, irregularity, kernels, loss, macs, params, peak_memory
 
 
 def __getattr__(name: str) -> object:

@@ -18,7 +18,7 @@ from nasturtium.cli.output import big, emit_json, format_option, note, pairs, sh
 from nasturtium.errors import SizeUnknownError
 from nasturtium.graph.sketch import sketch
 
-COSTS = ("params", "macs", "activations", "peak_memory", "irregularity")
+COSTS = ("params", "macs", "activations", "peak_memory", "irregularity", "kernels")
 CIFAR = (3, 32, 32)
 """Input of spaces that state none: that of the tables they come from."""
 SPARKS = "▁▂▃▄▅▆▇█"

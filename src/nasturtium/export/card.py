@@ -14,6 +14,8 @@ CONVENTIONS = {
     "macs": "multiply-accumulates of convolution and linear weights, one input; no bias, norm or activation",
     "activations": "elements of all convolution outputs, one input",
     "peak_memory": "bytes of activations alive at the worst moment: int8, batch 1, the given order, liveness",
+    "irregularity": "tensors that kernels read, per kernel on the longest path; 1 for a chain",
+    "kernels": "launches: operations with the norm and activation that follow them",
 }
 """What each cost counts."""
 

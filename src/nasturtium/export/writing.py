@@ -65,7 +65,8 @@ def write(
         architecture: What the graph was traced from.
         task: Gives class names, normalisation and images to check with (validation, never test).
         metrics: Measured values by name; an `Interval` where there is one ("test_accuracy").
-        costs: Further costs, for example a measured latency; params, macs, activations and peak_memory are the graph's.
+        costs: Further costs, for example a measured latency; params, macs, activations, peak_memory, irregularity and
+            kernels are the graph's.
         constraints: Stated in the card with the verdict.
         provenance: Facts for "How it was made", in order: seed, epochs, versions, date …; "command" makes it again.
         title: First line of the card.
@@ -234,6 +235,8 @@ def _costs(graph: Graph) -> dict[str, float]:
         "macs": graph.macs,
         "activations": graph.activations,
         "peak_memory": graph.peak_memory(),
+        "irregularity": graph.irregularity,
+        "kernels": graph.kernels,
     }
 
 

@@ -7,6 +7,7 @@ from nasturtium.graph.graph import Graph, Node, Output
 from nasturtium.graph.irregularity import Irregularity, irregularity
 from nasturtium.graph.layers import Layer
 from nasturtium.graph.operations import OPERATIONS, Operation, Shape
+from nasturtium.graph.sketch import sketch
 from nasturtium.graph.tensor import Context, Tensor, tensors
 from nasturtium.graph.trace import trace
 
@@ -28,6 +29,7 @@ __all__ = [
     "draw",
     "equivalent",
     "irregularity",
+    "sketch",
     "tensors",
     "trace",
     "weight_order",

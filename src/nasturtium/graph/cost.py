@@ -47,6 +47,11 @@ class Wired(Protocol):
         """Tensors read per step; see `nasturtium.graph.irregularity`."""
         ...
 
+    @property
+    def kernels(self) -> int:
+        """Launches; see `nasturtium.graph.irregularity`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -63,12 +68,17 @@ class Cost:
     outputs: tuple[Shape, ...]
     """Shapes of the outputs that are not for training only, in order."""
     wired: Wired = field(repr=False, compare=False)
-    """Where `irregularity` comes from."""
+    """Where `irregularity` and `kernels` come from."""
 
     @property
     def irregularity(self) -> float:
         """Tensors read per step, 1 for a chain; worked out when asked for. See `nasturtium.graph.irregularity`."""
         return self.wired.irregularity
+
+    @property
+    def kernels(self) -> int:
+        """Launches, norms and activations fused; worked out when asked for. See `nasturtium.graph.irregularity`."""
+        return self.wired.kernels
 
 
 def cost(block: Traceable | Designed, inputs: Inputs, **context: object) -> Cost:
@@ -211,6 +221,11 @@ class _Summary:
     def irregularity(self) -> float:
         """Tensors read per step, where this is the whole network."""
         return self.wiring.whole()
+
+    @property
+    def kernels(self) -> int:
+        """Launches, where this is the whole network."""
+        return self.wiring.whole_kernels()
 
     def weights(self, prefix: str) -> dict[str, int]:
         """Parameters of each operation that has some, by path; the first at a path counts."""

@@ -113,6 +113,11 @@ class Graph:
         return irregularity(self).irregularity
 
     @cached_property
+    def kernels(self) -> int:
+        """Launches, norms and activations fused: the number of `layers()`."""
+        return len(self.layers())
+
+    @cached_property
     def canonical_hash(self) -> str:
         """32 hexadecimal digits, equal for networks that are the same up to their weights."""
         return canonical_hash(self)

@@ -97,19 +97,22 @@ class Wiring:
     the caller, who sees all readings, decides.
     """
 
-    __slots__ = ("_fused", "_paths", "_summary", "edges", "followers", "reads")
+    __slots__ = ("_fused", "_paths", "_summary", "edges", "followers", "kernels", "reads")
 
     def __init__(self, summary: _Summary) -> None:
         self._summary = summary
         self._paths: dict[tuple[int, int], Paths] = {}
         self.edges = 0
         """Readings by kernels, those that an input or output may yet fuse included."""
+        self.kernels = 0
+        """Kernels, likewise."""
         self.reads = [0] * len(summary.shapes)
         """How often each value is read in here."""
         self.followers = [0] * len(summary.shapes)
         """How often by an operation that may belong to its kernel."""
         for step in summary.steps:
             if step.operation is not None:
+                self.kernels += 1
                 self.edges += len(step.inputs)
                 for v in step.inputs:
                     self.reads[v] += 1
@@ -119,10 +122,12 @@ class Wiring:
         inner = set(range(summary.arity, len(summary.shapes))).difference(summary.outputs)
         self._fused = {v for v in inner if self.fuses(v)}
         self.edges -= len(self._fused)
+        self.kernels -= len(self._fused)
 
     def _read_by(self, child: _Summary, values: tuple[int, ...]) -> None:
         wiring = child.wiring
         self.edges += wiring.edges
+        self.kernels += wiring.kernels
         for v, inside in zip(values, (*child.used, *child.produced), strict=True):
             self.reads[v] += wiring.reads[inside]
             self.followers[v] += wiring.followers[inside]
@@ -131,9 +136,16 @@ class Wiring:
         """Whether a value is read once in here, by what may belong to its kernel."""
         return self.reads[value] == 1 == self.followers[value]
 
+    def whole_kernels(self) -> int:
+        """Kernels, where the block is the whole network."""
+        return self.kernels - len(self._fused_outputs())
+
+    def _fused_outputs(self) -> set[int]:
+        return {v for v in self._summary.produced if self.fuses(v)}
+
     def whole(self) -> float:
         """Irregularity, where the block is the whole network: a graph's inputs fuse nothing."""
-        fused = {v for v in self._summary.produced if self.fuses(v)}
+        fused = self._fused_outputs()
         _, deepest = self.paths(0, _bits(self._summary.produced, fused))
         return ratio(self.edges - len(fused), max(deepest, default=0))
 

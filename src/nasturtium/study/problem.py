@@ -9,7 +9,7 @@ from nasturtium.space import Architecture
 from nasturtium.study.arguments import Setup
 from nasturtium.trial import Problem
 
-CHEAP = ("params", "macs", "activations", "peak_memory", "irregularity")
+CHEAP = ("params", "macs", "activations", "peak_memory", "irregularity", "kernels")
 
 
 class CheapMetrics(Mapping[str, float]):

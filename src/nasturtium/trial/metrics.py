@@ -110,6 +110,9 @@ irregularity = Metric(
     lowest=1.0,
     description="tensors that kernels read, per kernel on the longest path; 1 for a chain",
 )
+kernels = Metric(
+    name="kernels", unit="count", cheap=True, description="kernel launches: operations with their norm and activation"
+)
 accuracy = Metric(
     name="accuracy", unit="fraction", direction="maximize", highest=1.0, description="share right on validation data"
 )
@@ -117,7 +120,7 @@ loss = Metric(name="loss", lowest=-math.inf, description="loss on validation dat
 train_seconds = Metric(name="train_seconds", unit="seconds", description="wall-clock time of training")
 
 METRICS: Mapping[str, Metric] = {
-    m.name: m for m in (params, macs, activations, peak_memory, irregularity, accuracy, loss, train_seconds)
+    m.name: m for m in (params, macs, activations, peak_memory, irregularity, kernels, accuracy, loss, train_seconds)
 }
 """The metrics that the library itself measures, by name."""
 
