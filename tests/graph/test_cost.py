@@ -254,3 +254,28 @@ def test_a_field_called_block_is_only_a_field():
     holder = Holder(Step("conv"))
     assert cost(holder, SIZE) == flat(holder, SIZE)
     assert cost(holder, SIZE).params == 4 * 27 + 3 * 36
+
+
+class DeadReader(nas.Block):
+    """A branch that nobody reads looks at what only serves an output for training."""
+
+    def forward(self, x):
+        side = nas.Conv(8)(x)
+        nas.ops.max_pool(side, 3)
+        return nas.Conv(8)(x), nas.ops.training_only(nas.Conv(4)(side))
+
+
+def test_what_a_dead_branch_reads_is_counted_with_it():
+    graph = nas.trace(DeadReader(), (3, 8, 8))
+    found = nas.cost(DeadReader(), (3, 8, 8))
+    assert {graph.nodes[i].path for i in graph.training_only} == {
+        "conv_2.conv.conv",
+        "conv_2.conv.norm",
+        "conv_2.conv.act",
+        "training_only",
+    }
+    assert (found.params, found.peak_memory, found.irregularity) == (
+        graph.params,
+        graph.peak_memory(),
+        graph.irregularity,
+    )

@@ -115,6 +115,31 @@ class Telling(nas.Block):
         return self.second(y, y.channels + 2, 2 if self.strided else 1)
 
 
+class Making(nas.Block):
+    """Makes its children where it calls them, of what it has read, and hands one on."""
+
+    width: int
+    kernel: int
+    body: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nas.Conv(self.width)(x)
+        x = self.body(x, nas.Conv(6, self.kernel))
+        return nas.Conv(self.kernel, 1)(x)
+
+
+class Handed(nas.Block):
+    """Calls a block that it is given."""
+
+    times: int = 1
+
+    def forward(self, x: Tensor, block: nas.Block) -> Tensor:
+        for number in range(self.times):
+            with x.scope(f"turn_{number}"):
+                x = block(x)
+        return x
+
+
 class Uneven(nas.Block):
     """Returns one tensor or two."""
 
@@ -177,6 +202,10 @@ def spaces() -> dict[str, tuple[nas.Space, Any]]:
                     tail,
                 )
             ),
+            one,
+        ),
+        "children made inline": (
+            nas.Space(nas.Sequential(Making(nas.one_of(4, 8), nas.one_of(1, 3), Handed(nas.one_of(1, 2))), tail)),
             one,
         ),
         "peeking": (nas.Space(nas.Sequential(Peeking(nas.one_of(Residual(nas.one_of(4, 8)), conv(4))), tail)), one),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import nasturtium as nas
-from nasturtium.errors import InfeasibleError, InvalidInputError, ShapeError
+from nasturtium.errors import InfeasibleError, InvalidInputError, ShapeError, SizeUnknownError
 from nasturtium.space import Architecture, Space
 from nasturtium.space.lowering import lower
 from tests.model.counting import counted_macs
@@ -188,7 +188,12 @@ def test_classes_come_from_the_task(name: str) -> None:
 
 @pytest.mark.parametrize("family", [f for f in nas.zoo.FAMILIES if f.size is not None], ids=lambda f: f.name)
 def test_declared_sizes_are_measured(family: nas.zoo.Family) -> None:
-    assert space_of(family.name).size == family.size
+    space = space_of(family.name)
+    try:
+        assert space.size == family.size
+    except SizeUnknownError:  # counted apart, in the family's own tests; here it must be likely
+        found = space.estimate_size(Random(0), 4000, confidence=0.999)
+        assert found.low <= family.size <= found.high
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import nasturtium as nas
-from nasturtium.cli.output import emit_json, format_option, note, pairs, shown, table
+from nasturtium.cli.output import emit_json, format_option, pairs, shown, table, write_drawing
 from nasturtium.cli.progress import TITLES
 from nasturtium.cli.results import columns_of, comparison_of, front_table
 from nasturtium.errors import InvalidInputError
@@ -116,8 +116,7 @@ def show(study_path: str, trial: int | None, role: str, svg: Path | None, style:
     member = find_member(study, trial, role)
     if svg is not None:
         drawing = sketch(member.architecture, tuple(study.task["input_shape"]), **study.task["context"])
-        svg.write_text(drawing, encoding="utf-8")
-        note(f"Drawn into {svg}.")
+        write_drawing(svg, drawing)
     choices = {name: str(value) for name, value in member.architecture.choices.items()}
     if style == "json":
         emit_json(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from nasturtium.errors import InvalidInputError
 from nasturtium.trial import METRICS, format_number
 
 format_option = click.option(
@@ -67,3 +69,27 @@ def shown(metric: str, value: float | None) -> str:
         return "–"
     known = METRICS.get(metric)
     return known.format(value) if known else format_number(value)
+
+
+def check_drawing(path: Path) -> None:
+    """See that a drawing can be written there, before anything long begins.
+
+    Raises:
+        InvalidInputError: its folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"The drawing cannot be written to {str(path)!r}: there is no folder {path.parent}.")
+
+
+def write_drawing(path: Path, svg: str) -> None:
+    """Write a drawing and say so.
+
+    Raises:
+        InvalidInputError: it cannot be written.
+    """
+    check_drawing(path)
+    try:
+        path.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError(f"The drawing cannot be written to {str(path)!r}: {error}.") from error
+    note(f"Drawn into {path}.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +14,17 @@ import click
 
 import nasturtium as nas
 from nasturtium.cli.options import load_network, load_space, parse_shape
-from nasturtium.cli.output import big, emit_json, format_option, note, pairs, shown, table
+from nasturtium.cli.output import big, check_drawing, emit_json, format_option, pairs, shown, table, write_drawing
 from nasturtium.errors import SizeUnknownError
 from nasturtium.graph.sketch import sketch
 
 COSTS = ("params", "macs", "activations", "peak_memory", "irregularity", "kernels")
 CIFAR = (3, 32, 32)
-"""Input of spaces that state none: that of the tables they come from."""
+"""Input of users' own spaces, where none is given."""
+SAMPLES, SECONDS = 500, 1.0
+"""Architectures drawn where no number is given: so many, or what this time allows."""
+LISTED, LABELLED = 60, 12
+"""Choices, and values of each, that are printed for people."""
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -29,9 +33,13 @@ SPARKS = "▁▂▃▄▅▆▇█"
 )
 @click.argument("name")
 @click.option("--input", "shape", default=None, help="Input, channels x height x width; the space's own by default.")
-@click.option("--classes", type=int, default=10, show_default=True, help="Classes of the task.")
+@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Classes of the task.")
 @click.option("--constraint", "constraints", multiple=True, help='A limit, like "params <= 60k"; repeatable.')
-@click.option("--samples", type=int, default=500, show_default=True, help="Architectures drawn for the distribution.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    help=f"Architectures drawn for the distribution; by default {SAMPLES}, or what {SECONDS:g} s allow.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also draw a sample into this file.")
 @format_option
@@ -40,7 +48,7 @@ def space(
     shape: str | None,
     classes: int,
     constraints: Sequence[str],
-    samples: int,
+    samples: int | None,
     seed: int,
     svg: Path | None,
     style: str,
@@ -49,27 +57,30 @@ def space(
 
     NAME is a space of the library or `module:function` of your own.
     """
+    if svg is not None:
+        check_drawing(svg)
     given = parse_shape(shape) if shape else None
+    family = nas.zoo.family(name) if name in nas.zoo.SPACES else None
     found = load_space(name, given)
-    inputs = given or _own_input(name)
+    inputs = given or (family.input_shape if family else CIFAR)
     limits = nas.trial.constraints(constraints)
     model = nas.graph.CostModel(inputs, classes=classes)
-    rng = random.Random(seed)
-    costs = [model(found.sample(rng)) for _ in range(samples)]
-    rows = {metric: sorted(float(getattr(cost, metric)) for cost in costs) for metric in COSTS}
+    costs = _sampled(found, model, random.Random(seed), samples)
+    rows = {metric: sorted(cost[metric] for cost in costs) for metric in COSTS}
     if svg is not None:
         drawn = found.sample(random.Random(seed))
-        svg.write_text(sketch(drawn, inputs, title=f"{name}, sample of seed {seed}", classes=classes), encoding="utf-8")
-        note(f"Drawn into {svg}.")
-    good = sum(nas.trial.violation({m: float(getattr(c, m)) for m in COSTS}, limits) == 0 for c in costs)
+        write_drawing(svg, sketch(drawn, inputs, title=f"{name}, sample of seed {seed}", classes=classes))
+    good = sum(nas.trial.violation(cost, limits) == 0 for cost in costs)
     try:
         size: int | None = found.size
     except SizeUnknownError:
-        size = None
+        size = family.size if family else None
     facts = {
-        "size": size, "quoted_size": found.quoted_size, "input": list(inputs), "classes": classes, "samples": samples,
-        "seed": seed, "constraints": list(constraints), "share_feasible": good / samples if limits else None,
-        "decisions": [{"name": d.name, "options": [str(o) for o in d.options]} for d in found.decisions],
+        "what": family.title if family else None, "paper": family.paper if family else None, "size": size,
+        "quoted_size": (family.quoted_size if family else None) or found.quoted_size,
+        "input": list(inputs), "classes": classes, "samples": len(costs),
+        "seed": seed, "constraints": list(constraints), "share_feasible": good / len(costs) if limits else None,
+        "decisions": [_decision(found, d) for d in found.decisions],
         "costs": {m: _summary(values) for m, values in rows.items()},
     }  # fmt: skip
     if style == "json":
@@ -78,11 +89,21 @@ def space(
     _print_space(name, facts, rows)
 
 
-def _own_input(name: str) -> tuple[int, ...]:
-    """The input that a space of the library is made for."""
-    maker = nas.zoo.SPACES.get(name)
-    own = inspect.signature(maker).parameters["input_shape"].default if maker else None
-    return own or CIFAR
+def _sampled(space: nas.Space, model: nas.CostModel, rng: random.Random, number: int | None) -> list[dict[str, float]]:
+    """Costs of uniform samples: of a number of them, or of as many as time allows."""
+    costs: list[dict[str, float]] = []
+    end = time.perf_counter() + SECONDS
+    while len(costs) < (number or SAMPLES) and (number or not costs or time.perf_counter() < end):
+        cost = model(space.sample(rng))
+        costs.append({metric: float(getattr(cost, metric)) for metric in COSTS})
+    return costs
+
+
+def _decision(space: nas.Space, decision: nas.space.Decision) -> dict[str, Any]:
+    """What is said of one choice: its name, its first values, and when it is active."""
+    labels = [decision.label(i) for i in range(min(decision.count, 1000))]
+    active = [{"decision": way.decision.name, "text": str(way)} for way in space.activation(decision.name)]
+    return {"name": decision.name, "count": decision.count, "options": labels, "active_when": active}
 
 
 def _summary(values: list[float]) -> dict[str, float]:
@@ -92,9 +113,12 @@ def _summary(values: list[float]) -> dict[str, float]:
 
 def _print_space(name: str, facts: dict[str, Any], rows: dict[str, list[float]]) -> None:
     size = "not feasible to count" if facts["size"] is None else big(facts["size"])
-    head = {"space": name, "architectures": size}
+    head = {"space": name}
+    if facts["what"]:
+        head |= {"what": facts["what"], "paper": facts["paper"]}
+    head["architectures"] = size
     if facts["quoted_size"]:
-        head["paper's figure"] = f"{facts['quoted_size']:.3g}"
+        head["paper's figure"] = str(facts["quoted_size"])
     head["input"] = "x".join(map(str, facts["input"])) + f", {facts['classes']} classes"
     if facts["share_feasible"] is not None:
         head["feasible"] = (
@@ -106,13 +130,21 @@ def _print_space(name: str, facts: dict[str, Any], rows: dict[str, list[float]])
     click.echo(table(["", "min", "10 %", "median", "90 %", "max", "distribution"], body, right=range(1, 6)))
     click.echo(f"\n{len(facts['decisions'])} choices")
     choices = [
-        [d["name"], str(len(d["options"])), " ".join(_short(o) for o in d["options"][:12])] for d in facts["decisions"]
+        [
+            d["name"],
+            f"{d['count']:,}",
+            _short(" ".join(_short(option, 24) for option in d["options"][:LABELLED]), 72),
+            _short(" or ".join(way["text"] for way in d["active_when"]) or "always", 60),
+        ]
+        for d in facts["decisions"][:LISTED]
     ]
-    click.echo(table(["choice", "options", ""], choices, right=[1]))
+    click.echo(table(["choice", "options", "", "active when"], choices, right=[1]))
+    if len(facts["decisions"]) > LISTED:
+        click.echo(f"… and {len(facts['decisions']) - LISTED} more (--format json lists all)")
 
 
-def _short(option: str) -> str:
-    return option if len(option) <= 24 else option[:21] + "…"
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _spark(values: list[float]) -> str:

@@ -60,8 +60,9 @@ class Graph:
         roots = {o.node for o in self.outputs if isinstance(self.nodes[o.node].operation, TrainingOnly)}
         if not roots:
             return frozenset()
-        main = self.ancestors({o.node for o in self.outputs} - roots)
-        return frozenset(self.ancestors(roots) - main)
+        serving = self.ancestors(roots)
+        others = set(range(len(self.nodes))) - serving | ({o.node for o in self.outputs} - roots)
+        return frozenset(serving - self.ancestors(others))
 
     def ancestors(self, roots: set[int]) -> set[int]:
         """The given nodes and all that they depend on."""

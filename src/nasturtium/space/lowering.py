@@ -320,7 +320,7 @@ class OpenTracer:
         """Run `forward` for everything that it reads under a constraint, and merge what the runs return."""
         values = [x.value for x in tensors(arguments)]  # type: ignore[attr-defined]
         relevant = self._decisions(subject).union(*[v.support | self._shapes(v).support for v in values])
-        if self._arguments_vary(subject, place, arguments):
+        if self._varies(subject, place, arguments):
             relevant |= constraint.support
         constraint = self.diagrams.project(constraint, relevant)
         for subset, indices in place.movers:  # forms of one node differ in their closed path
@@ -363,16 +363,14 @@ class OpenTracer:
             self._lowered[key] = merged
         return merged
 
-    def _arguments_vary(self, subject: object, place: Place, arguments: tuple[object, ...]) -> bool:
-        """Whether a child is called with other plain arguments than before, on the same tensors.
+    def _varies(self, subject: object, place: Place, arguments: tuple[object, ...]) -> bool:
+        """Whether another block than before is called at a place, or with other plain arguments, on the same tensors.
 
-        They then depend on what the calling run has read, and what is lowered holds for that run only. (What the first
-        arguments gave for all runs is overwritten where other runs give other arguments.)
+        What is called then depends on what the calling run has read, and what is lowered holds for that run only. (What
+        the first call gave for all runs is overwritten where other runs call differently.)
         """
-        if all(isinstance(argument, OpenTensor) for argument in arguments):
-            return False
-        site = (subject, place.closed, place.shared, _key(tuple(tensors(arguments))))
-        key = _key(arguments)
+        site = (place.closed, place.shared, _key(tuple(tensors(arguments))))
+        key = (subject, _key(arguments))
         if self._calls.setdefault(site, key) != key:
             self._varying.add(site)
         return site in self._varying
