@@ -415,3 +415,10 @@ def test_architectures_pickle_by_their_block():
 def test_the_oracle_agrees_on_the_spaces_of_this_file():
     block = repeat(Leaf(8, one_of(3, 5)), one_of(1, 2))
     assert sum(1 for _ in oracle(block)) == Space(block).size == 6
+
+
+def test_a_field_does_not_hide_what_every_block_has() -> None:
+    with pytest.raises(InvalidSpaceError, match="values, which every block has"):
+
+        class Hiding(Block):
+            values: int

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, fields
 from functools import wraps
+from inspect import get_annotations
 from typing import Any, ClassVar, dataclass_transform
 
-from nasturtium.errors import TraceError
+from nasturtium.errors import InvalidSpaceError, TraceError
 from nasturtium.graph.tensor import tensors
+
+_RESERVED = frozenset({"child_paths", "foreign_modules", "forward", "is_open", "values"})
+"""Names that a field must not take."""
 
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 
@@ -52,6 +56,12 @@ class Block:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        hidden = sorted(_RESERVED.intersection(get_annotations(cls)))
+        if hidden:
+            raise InvalidSpaceError(
+                f"{cls.__name__} has the field{'s' if len(hidden) > 1 else ''} {', '.join(hidden)}, which every block "
+                "has in another meaning: choose another name."
+            )
         dataclass(frozen=True, eq=False)(cls)
         cls.__init__ = _finishing(cls.__init__, cls)  # type: ignore[method-assign]
         cls._field_names = tuple(f.name for f in fields(cls))  # type: ignore[arg-type]
