@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import nasturtium as nas
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "published.json"
 PAGE = ROOT / "docs" / "reference" / "published.md"
+PICTURES = ROOT / "docs" / "images" / "spaces"
+DRAWN = ("nasnet", "darts", "autodeeplab", "nasfpn", "ofa_mobilenetv3")
+"""Spaces of which a sample is drawn."""
 IMAGENET = [3, 224, 224]
 KEPT = ("name", "space", "config", "params", "macs", "input_size", "source", "kind")
 """What a golden row takes over from a reference row, beside further oracles."""
@@ -91,6 +95,15 @@ def line(row: dict) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def draw(name: str) -> str:
+    """Draw a sample of a space; returns its line of the page."""
+    shape = nas.zoo.family(name).input_shape
+    sample = nas.zoo.space(name).sample(random.Random(0))
+    PICTURES.mkdir(exist_ok=True)
+    (PICTURES / f"{name}.svg").write_text(nas.sketch(sample, shape, title=f"{name}, sample of seed 0", classes=10))
+    return f"\n![A sample of {name}](../images/spaces/{name}.svg)"
+
+
 def size_of(family: nas.zoo.Family) -> str:
     """Exact size of a family's space, as text."""
     return "not counted" if family.size is None else f"{family.size:,}"
@@ -112,7 +125,8 @@ def main() -> None:
         for f in nas.zoo.FAMILIES
         if f.space is not None
     ]
-    parts = [HEAD + "\n".join(spaces), NETWORKS]
+    drawings = ["\nSamples, drawn as `nasturtium space NAME --svg FILE` draws them:", *map(draw, DRAWN)]
+    parts = [HEAD + "\n".join(spaces), *drawings, NETWORKS]
     matched = 0
     for title, rows in groups.items():
         lines = [line(row) for row in rows]
