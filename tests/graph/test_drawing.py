@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nasturtium as nas
+from nasturtium.errors import InvalidInputError
 from nasturtium.graph import draw, trace
 from nasturtium.graph.drawing import group_of
 from nasturtium.zoo import nasbench101, nasbench201
@@ -59,3 +60,11 @@ def test_a_row_holds_the_norm_and_activation_that_follow():
     (row,) = graph.layers()
     assert (row.path, row.kind, row.shape) == ("conv.conv", "conv 3x3 /2", (6, 4, 4))
     assert row.params == 3 * 6 * 9 + 12
+
+
+def test_titles_are_valid_xml_and_texts():
+    graph = random_graph(random.Random(1), 4)
+    root = ET.fromstring(draw(graph, title="a\x01 <b>"))
+    assert root.find(f"{SVG}title").text == "a\ufffd <b>"
+    with pytest.raises(InvalidInputError, match="got 3 of type int"):
+        draw(graph, title=3)

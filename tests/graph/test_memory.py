@@ -133,3 +133,76 @@ def test_every_published_peak_of_mcunet(reference):
         assert graph.peak_memory(convention="conv_in_out") == row["peak_activation_bytes_inout_residual"], row["name"]
         inplace = graph.peak_memory(convention="conv_in_out", inplace_depthwise=True)
         assert inplace == row["peak_activation_bytes_inplace_dw"], row["name"]
+
+
+class Alone(Block):
+    affine: bool = True
+
+    def forward(self, x):
+        return T.batch_norm(x, affine=self.affine)
+
+
+class Dense(Block):
+    """Norm, activation, convolution, concatenated with the input; the convolution's own norm can be folded."""
+
+    def forward(self, x):
+        y = T.conv(T.activation(T.batch_norm(x, name="before")), 8, 1, name="conv")
+        return T.concat(x, T.batch_norm(y, name="after"))
+
+
+class ReadTwice(Block):
+    """A convolution that something else reads beside its norm."""
+
+    def forward(self, x):
+        y = T.conv(x, 8, 1)
+        return y + T.batch_norm(y)
+
+
+class Returned(Block):
+    """A convolution that the network returns too."""
+
+    def forward(self, x):
+        y = T.conv(x, 8, 1)
+        return y, T.batch_norm(y)
+
+
+class Tied(Block):
+    """One convolution used twice, with a norm for each use."""
+
+    conv: object
+    first: object
+    second: object
+
+    def forward(self, x):
+        return self.second(self.conv(self.first(self.conv(x))))
+
+
+def test_norms_that_cannot_be_folded_are_stored():
+    for affine in (True, False):
+        alone = trace(Alone(affine), (16, 4, 4))
+        assert alone.flash_memory() == alone.flash_memory("int4") == 16 * 2 * 4
+        assert alone.flash_memory(bias=False) == 16 * 4
+        assert alone.flash_memory("float16") == 16 * 2 * 2
+        assert alone.flash_memory("float64") == 16 * 2 * 8
+    conv = 16 * 8 + 8 * 4
+    assert trace(Dense(), (16, 4, 4)).flash_memory() == 16 * 2 * 4 + conv
+    for block in (ReadTwice(), Returned()):
+        assert trace(block, (16, 4, 4)).flash_memory() == conv + 8 * 2 * 4
+
+
+def test_a_layer_used_twice_takes_one_norm_only():
+    class Plain(Block):
+        def forward(self, x):
+            return T.conv(x, 8, 1)
+
+    conv = 8 * 8 + 8 * 4
+    assert trace(Tied(Plain(), Alone(), Alone()), (8, 4, 4)).flash_memory() == conv + 2 * 8 * 2 * 4
+
+    class Same(Block):
+        conv: object
+        norm: object
+
+        def forward(self, x):
+            return self.norm(self.conv(self.norm(self.conv(x))))
+
+    assert trace(Same(Plain(), Alone()), (8, 4, 4)).flash_memory() == conv

@@ -167,6 +167,88 @@ def test_a_block_alone_is_drawn_from_the_inside():
     assert {"conv 3×3", "none", "skip", "avg pool 3×3", "conv 1×1"} <= set(texts(root))
 
 
+@pytest.mark.parametrize("pack", [lambda x: (x, x), lambda x: {"a": x, "b": x}], ids=["tuple", "dict"])
+def test_a_block_that_only_hands_on_its_inputs_is_not_drawn(pack):
+    class Pair(nas.Block):
+        def forward(self, x):
+            return pack(x)
+
+    class Squared(nas.Block):
+        def forward(self, x):
+            made = Pair()(x)
+            a, b = made.values() if isinstance(made, dict) else made
+            return a * b
+
+    class Inside(nas.Block):
+        def forward(self, x):
+            with x.scope("part"):
+                made = Pair()(x)
+                a, _ = made.values() if isinstance(made, dict) else made
+                return nas.ops.conv(a, 4, 3)
+
+    for block, found in ((Squared(), "gate"), (Inside(), "conv 3×3")):
+        _, root = drawn(block, (8, 8, 8))
+        assert any(found in text for text in texts(root)), texts(root)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nas.ops.global_pool,
+        lambda x: nas.ops.global_pool(x, "max"),
+        lambda x: nas.ops.adaptive_avg_pool(x, 1),
+        lambda x: nas.ops.avg_pool(x, 8),
+    ],
+    ids=["global avg", "global max", "adaptive", "window"],
+)
+def test_a_head_written_by_hand_is_a_classifier(pool):
+    class Net(nas.Block):
+        def forward(self, x):
+            x = nas.ops.activation(nas.ops.batch_norm(nas.ops.conv(x, 8, 3)))
+            return nas.ops.linear(nas.ops.flatten(pool(x)), 10)
+
+    units = outline(record(Net(), (3, 8, 8), {})).units
+    assert [u.title for u in units] == ["conv 3×3", "Classifier"]
+
+
+def test_texts_are_valid_xml_whatever_they_hold():
+    class Named(nas.Block):
+        label = "nul \x00, <tag>, lone \ud800"
+
+        def forward(self, x):
+            return nas.ops.conv(nas.ops.conv(x, 4, name="first"), 4, name="second")
+
+    _, root = drawn(nas.Sequential(nas.Conv(4), Named()), (3, 8, 8), title="a\x01 & \uffff")
+    assert "nul \ufffd, <tag>, lone \ufffd" in texts(root)
+    assert "a\ufffd & \ufffd" in texts(root)
+    assert root.find(f"{SVG}title").text == "a\ufffd & \ufffd"
+
+
+def test_a_title_must_be_a_text():
+    with pytest.raises(nas.errors.InvalidInputError, match=r"`title` must be a text or None, got 3 of type int"):
+        sketch(nas.Conv(4), (3, 8, 8), title=3)
+
+
+def test_bottlenecks_are_told_by_their_operations():
+    run = record(nas.zoo.regnet.RegNet(13, 24, 36.44, 2.49, 8, se=0.25), (3, 64, 64), {"classes": 10})
+    titles = [u.title for u in outline(run).units]
+    assert titles[1] == "Bottleneck 3×3, 3 groups, SE /2"
+    assert not any(title.startswith("Stage") for title in titles)
+
+
+def test_what_is_no_bottleneck_is_not_called_one():
+    class Crossed(nas.Block):
+        """As many operations, but the sum does not take the input."""
+
+        def forward(self, x):
+            y = nas.ops.conv(x, 4, name="first")
+            z = nas.ops.conv(nas.ops.conv(y, 4, 3, name="window"), 8, name="last")
+            return z + nas.ops.conv(y, 8, name="side")
+
+    run = record(nas.Sequential(Crossed(), Crossed()), (8, 8, 8), {})
+    assert not any("Bottleneck" in u.title for u in outline(run).units)
+
+
 def levels_of(root):
     """Strides of the rows with their heights in the picture, from above."""
     marks = [t for t in root.iter(f"{SVG}text") if t.text.startswith("stride ")]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from math import prod
+from typing import Literal, NamedTuple
 
 from nasturtium.graph import operations as ops
 from nasturtium.graph.layers import kind_of
@@ -17,7 +18,13 @@ from nasturtium.graph.levels import Level, Step
 from nasturtium.graph.memory import is_depthwise
 from nasturtium.graph.operations import Shape
 
-COLOURS = {
+Sort = Literal[
+    "convolution", "pointwise", "separable", "dilated", "depthwise", "inverted residual", "max pool", "avg pool",
+    "skip", "none", "resize", "gate", "classifier", "join", "other",
+]  # fmt: skip
+"""What sort of operation a box is: tells its colour."""
+
+COLOURS: dict[Sort, str] = {
     "convolution": "#2f6fde",
     "pointwise": "#7aa7f0",
     "separable": "#0f9d8a",
@@ -53,7 +60,7 @@ class Caption(NamedTuple):
     """What a box says."""
 
     text: str
-    sort: str
+    sort: Sort
     known: bool = True
     """Whether the text says all; otherwise the single steps are worth a line of their own."""
 
@@ -119,7 +126,7 @@ def halving(steps: Sequence[Step], shapes: Sequence[Shape]) -> str:
     return f" /{stride}" if stride > 1 else ""
 
 
-def sort_of(step: Step, shapes: Sequence[Shape]) -> str:
+def sort_of(step: Step, shapes: Sequence[Shape]) -> Sort:
     """Sort of a single operation."""
     match step.operation:
         case ops.Conv(kernel=kernel, dilation=dilation):
@@ -146,7 +153,7 @@ def sort_of(step: Step, shapes: Sequence[Shape]) -> str:
             return "other"
 
 
-def main_sort(steps: Sequence[Step], shapes: Sequence[Shape]) -> str:
+def main_sort(steps: Sequence[Step], shapes: Sequence[Shape]) -> Sort:
     """Sort of a group without a name of its own: of its convolution that costs most, first those with a window."""
     if any(isinstance(s.operation, ops.Linear) for s in steps):
         return "classifier"
@@ -163,9 +170,9 @@ def macs(step: Step, shapes: Sequence[Shape]) -> int:
     return step.operation.macs(shapes[step.outputs[0]], *[shapes[v] for v in step.inputs])
 
 
-def chips(steps: Sequence[Step], shapes: Sequence[Shape], most: int = 7) -> list[tuple[str, str]]:
+def chips(steps: Sequence[Step], shapes: Sequence[Shape], most: int = 7) -> list[tuple[str, Sort]]:
     """Text and sort of each step that a reader wants to see, for a line of chips."""
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, Sort]] = []
     gated = any(isinstance(s.operation, ops.Multiply) for s in steps)
     for step in steps:
         inner = gated and shapes[step.outputs[0]][1:] == (1, 1)
@@ -246,6 +253,7 @@ def _known(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence[Shap
         or _separable(telling, steps, shapes)
         or _pooled(telling, shapes)
         or _inverted(telling, steps, shapes)
+        or _bottleneck(telling, steps, shapes)
         or _split(telling, steps, shapes)
     )
 
@@ -256,14 +264,14 @@ def _merged(steps: Sequence[Step]) -> Caption | None:
     windows = [s for s in steps if isinstance(s.operation, ops.Conv) and s.operation.kernel != (1, 1)]
     if len(windows) > 1 or not kinds & set(JOINS):
         return None
-    sort = "gate" if ops.Multiply in kinds else "join"
+    sort: Sort = "gate" if ops.Multiply in kinds else "join"
     text = "gate" if ops.Multiply in kinds else "sum" if ops.Add in kinds else "concat"
     return Caption(" → ".join([text, *map(window, windows)]), sort, known=False)
 
 
 def _classifier(telling: Sequence[Step]) -> Caption | None:
-    inner = [s for s in telling if not isinstance(s.operation, (ops.Linear, ops.GlobalPool, ops.AdaptiveAvgPool))]
-    if inner:
+    kinds = (ops.Linear, ops.GlobalPool, ops.AdaptiveAvgPool, ops.AvgPool, ops.MaxPool)
+    if not all(isinstance(s.operation, kinds) for s in telling):
         return None
     linear = sum(isinstance(s.operation, ops.Linear) for s in telling)
     if len(telling) == linear:
@@ -284,8 +292,6 @@ def _single(step: Step, shapes: Sequence[Shape]) -> Caption | None:
             return Caption(f"{name} {window(step)}{_stride(step)}", sort)
         case ops.GlobalPool() | ops.AdaptiveAvgPool():
             return Caption("global max pool" if sort == "max pool" else "global avg pool", sort)
-        case ops.Resize():
-            return Caption(short(step, shapes), sort)
         case _:
             return Caption(short(step, shapes), sort)
 
@@ -302,7 +308,7 @@ def _separable(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence[
     dilation = max(max(getattr(a.operation, "dilation", (1, 1))) for a, _ in pairs)
     name = "dil conv" if dilation > 1 else "sep conv"
     turns = f"{len(pairs)}× " if len(pairs) > 1 and len(texts) == 1 else ""
-    sort = "dilated" if dilation > 1 else "separable"
+    sort: Sort = "dilated" if dilation > 1 else "separable"
     return Caption(f"{turns}{name} {', '.join(texts)}{halving(steps, shapes)}", sort)
 
 
@@ -333,8 +339,44 @@ def _inverted(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence[S
     gate = ", SE" if any(isinstance(s.operation, ops.Multiply) for s in others) else ""
     expand = f", expand {ratio:.3g}" if len(wide) == 3 else ""
     name = "MBConv" if len(wide) == 3 else "Separable"
-    sort = "inverted residual" if len(wide) == 3 else "separable"
+    sort: Sort = "inverted residual" if len(wide) == 3 else "separable"
     return Caption(f"{name} {window(middle)}{expand}{gate}{halving(steps, shapes)}", sort)
+
+
+def _bottleneck(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence[Shape]) -> Caption | None:
+    """1x1, a window, 1x1, with or without groups and a gate, and the sum with the input or a 1x1 of that."""
+    maker = {s.outputs[0]: s for s in steps}
+
+    def before(value: int) -> Step | int:
+        """What made a value, norms, activations and gates aside; or where none of the steps did, the value."""
+        while value in maker:
+            step = maker[value]
+            gate = isinstance(step.operation, ops.Multiply)
+            if not gate and not isinstance(step.operation, QUIET):
+                return step
+            value = max(step.inputs, key=lambda v: prod(shapes[v]))
+        return value
+
+    wide = [s for s in telling if isinstance(s.operation, ops.Conv) and not _is_gate_part(s, telling, shapes)]
+    sums = [s for s in telling if isinstance(s.operation, ops.Add)]
+    others = [s for s in telling if s not in wide and s not in sums and not _is_gate_part(s, telling, shapes)]
+    windows = [s for s in wide if not _is_pointwise(s)]
+    if len(sums) != 1 or len(sums[0].inputs) != 2 or len(windows) != 1 or len(wide) not in (3, 4):
+        return None
+    (middle,) = windows
+    reduced, sides = before(middle.inputs[0]), [before(v) for v in sums[0].inputs]
+    last = next((s for s in sides if isinstance(s, Step) and before(s.inputs[0]) is middle), None)
+    if not isinstance(reduced, Step) or reduced not in wide or last not in wide or reduced is last:
+        return None
+    shortcut = sides[sides[0] is last]
+    source = before(shortcut.inputs[0]) if isinstance(shortcut, Step) and shortcut in wide else shortcut
+    fits = source == before(reduced.inputs[0]) and len(wide) == (4 if shortcut in wide else 3)
+    if not fits or any(not isinstance(s.operation, ops.Multiply) for s in others):
+        return None
+    count = getattr(middle.operation, "groups", 1)
+    groups = f", {count} groups" if count > 1 else ""
+    gate = ", SE" if others else ""
+    return Caption(f"Bottleneck {window(middle)}{groups}{gate}{halving(steps, shapes)}", "convolution")
 
 
 def _is_gate_part(step: Step, telling: Sequence[Step], shapes: Sequence[Shape]) -> bool:
@@ -354,7 +396,7 @@ def _split(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence[Shap
         telling = [s for s in telling if not _is_pointwise(s)] or telling
     runs = [(text, len(list(group))) for text, group in groupby(map(window, telling))]
     text = ", ".join(text if count == 1 else f"{text} ×{count}" for text, count in runs)
-    sort = "pointwise" if all(_is_pointwise(s) for s in telling) else "convolution"
+    sort: Sort = "pointwise" if all(_is_pointwise(s) for s in telling) else "convolution"
     return Caption(f"conv {text}{stride}", sort)
 
 

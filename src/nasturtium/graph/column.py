@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
 
-from nasturtium.graph.captions import COLOURS, chips, macs
+from nasturtium.graph.captions import COLOURS, Sort, chips, macs
 from nasturtium.graph.cells import Cell
 from nasturtium.graph.figures import LINE, Drawing, Grid
 from nasturtium.graph.levels import Record
 from nasturtium.graph.outline import Outline, Unit
-from nasturtium.graph.svg import FAINT, INK, MUTED, arrow, curve, label, line, rect, text_width, tint
+from nasturtium.graph.svg import FAINT, INK, MUTED, arrow, curve, escaped, label, line, rect, text_width, tint
 
 ROW, CHIPS, GAP = 34.0, 18.0, 16.0
 """Height of a box, more of it for a line of chips, and space below it, in pixels."""
@@ -56,7 +55,7 @@ def draw_column(outline: Outline, run: Record, colours: dict[Cell, str]) -> Draw
     reach, arcs = _arcs(far, places, heights, width)
     lines.append(rect(width / 2 - ends[1] / 2, 0, ends[1], 24, f'fill="#f1f5f9" stroke="{FAINT}"', radius=11))
     lines.append(label(width / 2, 16, ends[0], 11.5, MUTED, style='text-anchor="middle"'))
-    sorts: set[str] = set()
+    sorts: set[Sort] = set()
     for n, unit in enumerate(units):
         left, top = places[n + 1]
         share = sum(macs(s, run.shapes) for p in unit.members for s in p.steps) / most
@@ -85,7 +84,7 @@ def _ends(run: Record) -> tuple[str, float]:
     return text, text_width(text, 11.5) + 24
 
 
-def _chips(unit: Unit, run: Record) -> list[tuple[str, str]]:
+def _chips(unit: Unit, run: Record) -> list[tuple[str, Sort]]:
     if unit.known or unit.cell is not None:
         return []
     return chips(unit.part.steps, run.shapes)
@@ -117,7 +116,7 @@ def _unit(
     left, top, width, height = place
     colour = _colour(unit, colours)
     fill = tint(colour, 0.14) if unit.cell is not None else "#f8fafc"
-    lines = [f"<g><title>{escape(unit.part.path)}</title>"]
+    lines = [f"<g><title>{escaped(unit.part.path)}</title>"]
     if unit.count > 1:
         lines.append(rect(left + 4, top + 4, width, height, f'fill="#ffffff" stroke="{FAINT}"'))
     lines.append(rect(left, top, width, height, f'fill="{fill}" stroke="{tint(colour, 0.5)}"'))
@@ -242,7 +241,7 @@ def draw_path(outline: Outline, run: Record, colours: dict[Cell, str]) -> Drawin
         x, y, colour = grid.x(n), grid.y(n), colours_of[n]
         style = f'fill="{tint(colour, 0.2)}" stroke="{colour}"'
         lines += [
-            f"<g><title>{escape(paths[n])}</title>",
+            f"<g><title>{escaped(paths[n])}</title>",
             rect(x - widths[n] / 2, y - 13, widths[n], 26, style),
             label(x, y + 4, text, 11.5, INK, style='text-anchor="middle" font-weight="600"'),
             "</g>",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from nasturtium.graph import operations as ops
 from nasturtium.graph.layers import kind_of
 from nasturtium.graph.memory import is_depthwise
+from nasturtium.graph.svg import FONT, escaped, title_line
 
 if TYPE_CHECKING:
     from nasturtium.graph.graph import Graph
@@ -35,8 +35,6 @@ COLOURS = {
 
 HEIGHT, GAP, SIDE = 46, 22, 26
 """Height of a box, space below it, and space between boxes of one layer, in pixels."""
-
-FONT = "font-family=\"ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\""
 
 
 @dataclass(slots=True)
@@ -61,7 +59,11 @@ def draw(graph: Graph, *, title: str | None = None) -> str:
     Args:
         graph: The network; what serves training-only outputs alone is left out.
         title: First line; None leaves it out.
+
+    Raises:
+        InvalidInputError: the title is not a text.
     """
+    name = title_line(title)
     boxes = _boxes(graph)
     real = len(boxes)
     _set_layers(boxes)
@@ -79,7 +81,7 @@ def draw(graph: Graph, *, title: str | None = None) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" role="img" {FONT}>',
-        f"<title>{escape(title or 'Network')}</title>",
+        name,
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="#ffffff"/>',
         *_header(graph, title),
         f'<g transform="translate({width / 2:.0f} {top})">',
@@ -339,7 +341,7 @@ def _drawn(graph: Graph, box: _Box, share: float) -> list[str]:
     main = max(costly, key=lambda i: _macs_of(graph, i), default=box.nodes[-1])
     colour = COLOURS["linear" if any(_sort(graph, i) == "linear" for i in box.nodes) else _sort(graph, main)]
     parts = [
-        f"<g><title>{escape(box.path)}</title>",
+        f"<g><title>{escaped(box.path)}</title>",
         f'<rect x="{left:.1f}" y="{box.y}" width="{box.width:.1f}" height="{HEIGHT}" rx="7" fill="#f8fafc" '
         f'stroke="#cbd5e1"/>',
         f'<rect x="{left:.1f}" y="{box.y}" width="6" height="{HEIGHT}" rx="3" fill="{colour}"/>',
@@ -364,7 +366,7 @@ def _drawn(graph: Graph, box: _Box, share: float) -> list[str]:
 
 
 def _text(x: float, y: float, text: str, style: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escaped(text)}</text>'
 
 
 def _header(graph: Graph, title: str | None) -> list[str]:

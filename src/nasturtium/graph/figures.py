@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-from nasturtium.graph.captions import COLOURS
+from nasturtium.graph.captions import COLOURS, Sort
 from nasturtium.graph.cells import Cell
 from nasturtium.graph.layout import Layout, Spot, layered
 from nasturtium.graph.levels import Record
 from nasturtium.graph.parts import Part
-from nasturtium.graph.svg import FAINT, INK, MUTED, arrow, curve, label, line, rect, text_width, tint
+from nasturtium.graph.svg import FAINT, INK, MUTED, arrow, curve, escaped, label, line, rect, text_width, tint
 
 BOX, CIRCLE, SIZE = 28.0, 26.0, 12.0
 """Height of a box, diameter of a circle, size of the text, in pixels."""
@@ -26,7 +25,7 @@ class Drawing:
     width: float
     height: float
     lines: list[str]
-    sorts: set[str]
+    sorts: set[Sort]
     """Sorts of operation that it shows, for the legend."""
 
 
@@ -35,7 +34,7 @@ def draw_cell(cell: Cell) -> Drawing:
     spots, drawn = _spots(cell)
     layout = layered(spots, last=[len(spots) - 1])
     lines = [path for n in range(len(drawn)) for path in _connections(layout, n, faint=_is_faint(drawn[n]))]
-    sorts: set[str] = set()
+    sorts: set[Sort] = set()
     for spot, item in zip(layout.spots, drawn, strict=False):
         lines += _item(item, spot.x, spot.y, spot.width)
         if isinstance(item, Part):
@@ -122,9 +121,9 @@ def box(part: Part, x: float, y: float, width: float, *, text: str | None = None
     text = shown(part) if text is None else text
     colour = COLOURS[part.caption.sort]
     middle = 'text-anchor="middle"'
-    lines = [f"<g><title>{escape(part.path)}</title>"]
+    lines = [f"<g><title>{escaped(part.path)}</title>"]
     if part.join in ("+", "×"):
-        sort = "gate" if part.join == "×" else "join"
+        sort: Sort = "gate" if part.join == "×" else "join"
         fill = COLOURS[sort]
         lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{CIRCLE / 2:g}" fill="{fill}"/>')
         lines.append(label(x, y + 4, text, 11.5, "#ffffff", style=f'{middle} font-weight="600"'))

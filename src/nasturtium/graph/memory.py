@@ -82,15 +82,19 @@ BIAS_BYTES = 4
 def flash_memory(graph: Graph, dtype: str = "int8", *, bias: bool = True) -> int:
     """Bytes of the weights as they are stored for inference.
 
-    Weights of convolutions and linear layers are stored in `dtype`. Batch norms are folded into them, so that each of
-    their output channels has a bias (int32), also where none was trained. What else has parameters (group norms,
-    users' modules) is stored in `dtype`. Weights used several times are stored once. The code, the scales and zero
-    points of the quantisation and the file's format are not counted.
+    Weights of convolutions and linear layers are stored in `dtype`. A batch norm is folded into the convolution or
+    linear layer that it alone reads, so that each of their output channels has a bias (int32), also where none was
+    trained. A batch norm that reads anything else (a sum, a concatenation, a pooling), or something that others read
+    too, cannot be folded: it stores a scale and a shift for each channel, whether or not it is trained with them, as
+    int32 beside weights of an integer type and in `dtype` itself beside floating-point ones. Where a layer is used
+    several times, each use must be read by the same batch norm alone. What else has parameters (group norms, users'
+    modules) is stored in `dtype`. Weights used several times are stored once. The code, the scales and zero points of
+    the quantisation and the file's format are not counted.
 
     Args:
         graph: The network; what serves training-only outputs alone is left out.
         dtype: Type of a weight, a key of `BITS`.
-        bias: Whether to count the biases.
+        bias: Whether to count the biases, and the shifts of batch norms that are not folded.
 
     Returns:
         Bytes, each tensor of weights rounded up.
@@ -106,18 +110,44 @@ def flash_memory(graph: Graph, dtype: str = "int8", *, bias: bool = True) -> int
         raise UnknownNameError("dtype", dtype, BITS)
     total = 0
     seen: set[str] = set()
+    folded = _folded(graph)
+    wide = BITS[dtype] if "float" in dtype else 8 * BIAS_BYTES
     for i in graph.costed:
         node = graph.nodes[i]
         operation, shapes = node.operation, graph.input_shapes(node)
         count = operation.params(*shapes)
-        if not count or isinstance(operation, BatchNorm) or node.path in seen:
+        if i in folded or node.path in seen:
             continue
         seen.add(node.path)
+        if isinstance(operation, BatchNorm):
+            total += node.shape[0] * wide // 8 * (2 if bias else 1)
+            continue
         if isinstance(operation, (Conv, Linear)):
             count = prod(operation.weights(*shapes)["weight"])
             total += BIAS_BYTES * node.shape[0] if bias else 0
         total += -(-count * BITS[dtype] // 8)
     return total
+
+
+def _folded(graph: Graph) -> set[int]:
+    """The batch norms that are folded into what precedes them; see `flash_memory`."""
+    nodes = graph.nodes
+    readers: dict[int, list[int]] = {i: [] for i in graph.costed}
+    for i in graph.costed:
+        for j in dict.fromkeys(nodes[i].inputs):
+            readers[j].append(i)
+    outputs = {output.node for output in graph.outputs}
+    uses: dict[str, list[int]] = {}
+    for i in graph.costed:
+        if isinstance(nodes[i].operation, (Conv, Linear)):
+            uses.setdefault(nodes[i].path, []).append(i)
+    found: set[int] = set()
+    for layer in uses.values():
+        after = [j for i in layer for j in readers[i]]
+        norms = {nodes[j].path for j in after if isinstance(nodes[j].operation, BatchNorm)}
+        if len(norms) == 1 and all(len(readers[i]) == 1 and i not in outputs for i in layer):
+            found.update(after if {nodes[j].path for j in after} == norms else ())
+    return found
 
 
 def overwritable(operation: Operation, sizes: Sequence[int], size: int) -> range:

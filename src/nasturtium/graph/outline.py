@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from nasturtium.graph import operations as ops
-from nasturtium.graph.captions import caption, label_of, plain, words
+from nasturtium.graph.captions import Sort, caption, label_of, plain, words
 from nasturtium.graph.cells import Cell, is_pyramid, set_adapter, stride_of, structure_key, title_of, value_key
 from nasturtium.graph.levels import Level, Record
 from nasturtium.graph.operations import Shape
@@ -29,7 +29,7 @@ class Unit:
 
     part: Part
     title: str
-    sort: str
+    sort: Sort
     known: bool
     shape: Shape
     sources: list[int]
@@ -193,7 +193,7 @@ class _Look:
         for unit in units:
             if unit.cell is not None:
                 strided = len(strides[unit.cell]) > 1 and _halves(unit, self.shapes)
-                unit.title, unit.sort, unit.known = unit.cell.title + (" /2" if strided else ""), "cell", True
+                unit.title, unit.sort, unit.known = unit.cell.title + (" /2" if strided else ""), "other", True
                 unit.is_residual = False
 
     def longer_title(self, cell: Cell) -> str:

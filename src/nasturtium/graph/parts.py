@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nasturtium.graph import operations as ops
-from nasturtium.graph.captions import JOINS, QUIET, Caption, caption, sort_of
+from nasturtium.graph.captions import JOINS, QUIET, Caption, Sort, caption, sort_of
 from nasturtium.graph.levels import Level, Record, Step, by_scope, scope_of
 from nasturtium.graph.memory import is_depthwise
 
 NOTHING = Caption("", "other")
+
+HEAD: frozenset[Sort] = frozenset({"avg pool", "max pool", "classifier"})
+"""Sorts that a linear layer makes a classifier of."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +106,8 @@ def _unmerged(
             alias.update((a, b) for a, b in zip(step.outputs, inner.outputs, strict=True) if a != b)
         else:
             outputs = list(dict.fromkeys(step.outputs))
+            if not outputs and not step.inputs:
+                continue  # it only hands on what it is given, in a tuple or a dict: nothing to draw
             found.append(Part(path, list(inner.operations()), list(step.inputs), outputs, inner, level))
     return found
 
@@ -314,7 +319,7 @@ class _Merging:
     def _is_head(self, part: Part, after: Part) -> bool:
         sorts = {sort_of(s, self.shapes) for s in part.steps}
         linear = any(isinstance(s.operation, ops.Linear) for s in after.steps)
-        return linear and bool(sorts & {"mean pool", "max pool", "classifier"})
+        return linear and bool(sorts & HEAD)
 
 
 def _is_quiet(part: Part) -> bool:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from html import escape
 from itertools import accumulate
 
-from nasturtium.graph.captions import CELL_COLOURS, COLOURS
+from nasturtium.graph.captions import CELL_COLOURS, COLOURS, Sort
 from nasturtium.graph.cells import Cell
 from nasturtium.graph.column import draw_column, draw_path, is_path
 from nasturtium.graph.cost import Cost, cost
 from nasturtium.graph.figures import Drawing, draw_cell, draw_pyramid
 from nasturtium.graph.levels import Record, record
 from nasturtium.graph.outline import Outline, outline
-from nasturtium.graph.svg import FONT, INK, MUTED, label, rect, text_width
+from nasturtium.graph.svg import FONT, INK, MUTED, label, rect, text_width, title_line
 from nasturtium.graph.trace import Designed, Inputs, Traceable, closed, named_shapes
 
 MARGIN, SPACE, PANEL = 24.0, 30.0, 14.0
 """Around the picture, between its parts, and inside a panel, in pixels."""
 
-LEGEND = {
+LEGEND: dict[Sort, str] = {
     "pointwise": "1×1 convolution", "separable": "separable convolution", "dilated": "dilated convolution",
     "depthwise": "depthwise convolution", "classifier": "linear", "join": "sum, concat",
 }  # fmt: skip
@@ -40,9 +39,11 @@ def sketch(block: Traceable | Designed, inputs: Inputs, *, title: str | None = N
         **context: What the task tells the network, for example `classes=10`.
 
     Raises:
+        InvalidInputError: the title is not a text.
         TraceError: the block has open choices, or does not return tensors.
         ShapeError: the inputs do not fit an operation; the message names it.
     """
+    name = title_line(title)
     costs = cost(block, inputs, **context)
     run = record(closed(block), inputs, context)
     drawn = outline(run)
@@ -76,7 +77,7 @@ def sketch(block: Traceable | Designed, inputs: Inputs, *, title: str | None = N
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {whole:.0f}" width="{width:.0f}" '
             f'height="{whole:.0f}" role="img" {FONT}>',
-            f"<title>{escape(title or 'Network')}</title>",
+            name,
             rect(0, 0, width, whole, 'fill="#ffffff"', radius=10),
             *head.lines,
             *body,
@@ -150,7 +151,7 @@ def _panel(cell: Cell, run: Record, colour: str, *, alone: bool) -> Drawing:
     return Drawing(width, height, lines, figure.sorts)
 
 
-def _header(title: str | None, facts: str, sorts: set[str]) -> Drawing:
+def _header(title: str | None, facts: str, sorts: set[Sort]) -> Drawing:
     """Title, facts and legend."""
     lines = []
     y = 30.0

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
+
+from nasturtium.errors import InvalidInputError
 
 FONT = "font-family=\"ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\""
 INK, MUTED, FAINT = "#0f172a", "#64748b", "#cbd5e1"
 
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 admits in no form, not even escaped."""
+
 _NARROW, _SLIM, _WIDE = frozenset("ijl.,:;'|! "), frozenset("frt()[]/-"), frozenset("mwMW@%×+—…")
+
+
+def escaped(text: str) -> str:
+    """A text as XML content: markup escaped, characters that XML does not admit replaced by U+FFFD."""
+    return escape(_FORBIDDEN.sub("\ufffd", text))
+
+
+def title_line(title: str | None, default: str = "Network") -> str:
+    """The picture's `<title>`.
+
+    Args:
+        title: What the caller asked for.
+        default: What stands where that is None or empty.
+
+    Raises:
+        InvalidInputError: the title is not a text.
+    """
+    if title is not None and not isinstance(title, str):
+        raise InvalidInputError(
+            f"`title` must be a text or None, got {title!r} of type {type(title).__name__}; "
+            f"write title={str(title)!r} to show it."
+        )
+    return f"<title>{escaped(title or default)}</title>"
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
@@ -27,7 +56,7 @@ def rect(x: float, y: float, width: float, height: float, style: str, *, radius:
 def label(x: float, y: float, text: str, size: float, fill: str = INK, *, style: str = "") -> str:
     """A line of text whose baseline is at `y`."""
     more = f" {style}" if style else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}"{more}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}"{more}>{escaped(text)}</text>'
 
 
 def arrow(x: float, y: float, fill: str, *, down: bool = False) -> str:
