@@ -236,14 +236,29 @@ def test_bottlenecks_are_told_by_their_operations():
     assert not any(title.startswith("Stage") for title in titles)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "groups", "text"),
+    [(4, 1, "Bottleneck 3×3"), (4, 4, "Bottleneck 3×3, depthwise"), (16, 16, "MBConv 3×3, expand 2")],
+)
+def test_a_bottleneck_is_narrow_in_the_middle(hidden, groups, text):
+    class Residual(nas.Block):
+        def forward(self, x):
+            y = nas.ops.conv(x, hidden, 1, name="reduce")
+            y = nas.ops.conv(y, hidden, 3, groups=groups, name="window")
+            return x + nas.ops.conv(y, x.channels, 1, name="expand")
+
+    run = record(nas.Sequential(Residual(), Residual()), (8, 8, 8), {})
+    assert [(u.title, u.count, u.is_residual) for u in outline(run).units] == [(text, 2, True)]
+
+
 def test_what_is_no_bottleneck_is_not_called_one():
     class Crossed(nas.Block):
         """As many operations, but the sum does not take the input."""
 
         def forward(self, x):
-            y = nas.ops.conv(x, 4, name="first")
-            z = nas.ops.conv(nas.ops.conv(y, 4, 3, name="window"), 8, name="last")
-            return z + nas.ops.conv(y, 8, name="side")
+            y = nas.ops.conv(x, 4, 1, name="first")
+            z = nas.ops.conv(nas.ops.conv(y, 4, 3, name="window"), 8, 1, name="last")
+            return z + nas.ops.conv(y, 8, 1, name="side")
 
     run = record(nas.Sequential(Crossed(), Crossed()), (8, 8, 8), {})
     assert not any("Bottleneck" in u.title for u in outline(run).units)

@@ -252,8 +252,8 @@ def _known(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence[Shap
         _parallel(telling, steps, shapes)
         or _separable(telling, steps, shapes)
         or _pooled(telling, shapes)
-        or _inverted(telling, steps, shapes)
         or _bottleneck(telling, steps, shapes)
+        or _inverted(telling, steps, shapes)
         or _split(telling, steps, shapes)
     )
 
@@ -375,6 +375,10 @@ def _bottleneck(telling: Sequence[Step], steps: Sequence[Step], shapes: Sequence
         return None
     count = getattr(middle.operation, "groups", 1)
     groups = f", {count} groups" if count > 1 else ""
+    if is_depthwise(_operation(middle), [shapes[v] for v in middle.inputs]):
+        if len(wide) == 3 and shapes[middle.outputs[0]][0] >= shapes[reduced.inputs[0]][0]:
+            return None  # it is not narrower in the middle: an inverted residual
+        groups = ", depthwise"
     gate = ", SE" if others else ""
     return Caption(f"Bottleneck {window(middle)}{groups}{gate}{halving(steps, shapes)}", "convolution")
 
