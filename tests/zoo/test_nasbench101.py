@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nasturtium.errors import InvalidArchitectureError, SizeUnknownError, UnknownNameError
+from nasturtium.errors import InvalidArchitectureError, InvalidInputError, SizeUnknownError, UnknownNameError
 from nasturtium.graph import CostModel, trace
 from nasturtium.zoo import nasbench101
+from nasturtium.zoo.published import published
 
 CHAIN = [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
 
@@ -131,3 +133,49 @@ def test_number_of_valid_encodings():
 
     valid = sum(nasbench101.is_valid(*edges) for edges in product((0, 1), repeat=21))
     assert valid * 3**5 == nasbench101.VALID_ENCODINGS
+
+
+@pytest.mark.parametrize(
+    ("matrix", "operations", "message"),
+    [
+        ([[0, 1, 0], [0, 0, 1]], ["maxpool3x3"], "square"),
+        ([[0, 1], [0, 0, 1]], [], "square"),
+        ([[0]], [], "at least 2 rows"),
+        (5, [], "list of rows"),
+        ([0, 1], [], "list of rows"),
+        ([[0, 2, 0], [0, 0, 1], [0, 0, 0]], ["maxpool3x3"], "got 2 in row 0, column 1"),
+        ([[0, 1, 0], [0, 1, 1], [0, 0, 0]], ["maxpool3x3"], "upper triangular.*from 1 to 1"),
+        ([[0, 1, 0], [1, 0, 1], [0, 0, 0]], ["maxpool3x3"], "upper triangular.*from 1 to 0"),
+        (CHAIN, [], "3 vertices has 1 operations"),
+    ],
+)
+def test_bad_matrices(matrix, operations, message):
+    with pytest.raises(InvalidArchitectureError, match=message):
+        nasbench101.network(matrix, operations)
+
+
+@pytest.mark.parametrize("size", [{"width": 0}, {"stacks": 0}, {"cells": 0}])
+def test_bad_sizes(size):
+    for make in (lambda: nasbench101.network(CHAIN, ["maxpool3x3"], **size), lambda: nasbench101.space(**size)):
+        with pytest.raises(InvalidInputError, match=next(iter(size))):
+            make()
+
+
+@pytest.mark.parametrize(
+    "keys", [("matrix", "operations"), ("adjacency", "ops"), ("module_adjacency", "module_operations")]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_rows_in_the_authors_forms(keys, whole):
+    names = ["conv3x3-bn-relu"]
+    config = dict(zip(keys, (np.array(CHAIN), ["input", *names, "output"] if whole else names), strict=True))
+    row = {"space": "NAS-Bench-101", "name": "a cell", "config": config}
+    assert published(row) == replace(nasbench101.network(CHAIN, names), classes=10)
+    assert published({**row, "config": {**config, "dataset": "cifar100"}}).classes == 100
+    assert published({**row, "name": "ImageNet16-120"}).classes == 120
+    assert published({**row, "name": "CIFAR-10 015"}).classes == 10
+
+
+def test_rows_lack_a_matrix():
+    row = {"space": "NAS-Bench-101", "name": "a cell", "config": {"operations": []}}
+    with pytest.raises(InvalidInputError, match="'a cell' needs matrix, adjacency or module_adjacency"):
+        published(row)

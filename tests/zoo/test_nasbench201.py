@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasturtium.errors import InvalidArchitectureError, UnknownNameError
+from nasturtium.errors import InvalidArchitectureError, InvalidInputError, UnknownNameError
 from nasturtium.graph import CostModel, equivalent, trace
 from nasturtium.space import Architecture
 from nasturtium.zoo import nasbench201
@@ -133,3 +133,25 @@ def test_equal_hash_means_equal_output_on_all_cells():
     cells, classes, distinct = check_law(CELLS)
     print(f"{cells} cells, {classes} classes by canonical hash, {distinct} distinct outputs")
     assert 5000 < classes < 12_751
+
+
+@pytest.mark.parametrize("size", [{"width": 0}, {"cells": 0}, {"cells": 1.5}])
+def test_bad_sizes(size):
+    for make in (lambda: nasbench201.network(CELLS[0], **size), lambda: nasbench201.space(**size)):
+        with pytest.raises(InvalidInputError, match=next(iter(size))):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "classes"),
+    [
+        ("best CIFAR-10", {}, 10),
+        ("best CIFAR-100", {}, 100),
+        ("best", {"dataset": "ImageNet16-120"}, 120),
+        ("best", {"dataset": "cifar100"}, 100),
+        ("best", {"num_classes": 7}, 7),
+    ],
+)
+def test_a_row_says_its_classes(name, more, classes):
+    config = {"arch_str": CELLS[-1], "init_channels": 16, "cells_per_stage": 5, **more}
+    assert nasbench201.published({"space": "NAS-Bench-201", "name": name, "config": config}).classes == classes

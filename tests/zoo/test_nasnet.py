@@ -106,6 +106,18 @@ def test_width_depth_and_stem_come_from_the_row(name, penultimate, size, expecte
         assert linear.operation.features == made.classes
 
 
+def test_the_large_nasnet_skips_whatever_names_it(rows):
+    large = next(row for row in rows if row["name"] == "NASNet-A large (6@4032)")
+    made = nasnet.from_row(large)
+    assert made.skip_reduction_input
+    assert nasnet.from_row({**large, "name": "NASNet-A ImageNet N=6 F=168 331", "penultimate": None}) == made
+    others = [nasnet.from_row(row) for row in rows if row["name"] != large["name"]]
+    assert len(others) == 23
+    assert not any(other.skip_reduction_input for other in others if other.reduction is not None)
+    amoeba = {**large, "config": CELLS["AmoebaNet-A"], "name": "AmoebaNet-A large N=6 F=190", "penultimate": None}
+    assert not nasnet.from_row(amoeba).skip_reduction_input
+
+
 def test_malformed_rows_are_refused():
     row = {"space": "NASNet cell space", "input_size": [3, 32, 32], "config": CELLS["NASNet-A"]}
     with pytest.raises(InvalidInputError, match="depth"):

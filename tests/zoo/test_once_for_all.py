@@ -114,3 +114,50 @@ def test_bad_lists():
         ofa.to_config(nas.Conv(8))
     with pytest.raises(InvalidInputError, match="positive integers"):
         ofa.mobilenetv3_space(resolutions=(0,))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 3}, "`width` at place 0 .* from 0 to 2"),
+        ({"width": -1}, "`width` at place 0"),
+        ({"width": [0, 1, 2, 2, 2, 3]}, "`width` at place 5"),
+        ({"width": [0] * 5}, "one number or 6, got 5"),
+        ({"depth": 3}, "`depth` at place 0"),
+        ({"depth": [2, 2, 2, 2, -1]}, "`depth` at place 4"),
+        ({"depth": [2] * 4}, "one number or 5"),
+        ({"ratio": 0}, "`ratio` of block 0"),
+        ({"ratio": [0.35] * 17}, "one number or 18"),
+        ({"ratio": [0.35] * 17 + [-1]}, "`ratio` of block 17"),
+    ],
+)
+def test_bad_resnets(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        ofa.resnet50d(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ks": [3]}, "got 1 and 2 for depth 2 in stage 0"),
+        ({"ks": [3], "e": [3]}, "at least its depth"),
+        ({"ks": [3, 4]}, "kernel of stage 0 .* odd"),
+        ({"e": [3, 0]}, "expansion of stage 0"),
+        ({"d": 0}, "depth 'd' of stage 0"),
+        ({"stride": 0}, "stride of stage 0"),
+        ({"width": 0}, "width of stage 0"),
+    ],
+)
+def test_bad_specialised_networks(change, message):
+    stages = [{"width": w, "stride": 2, "d": 2, "ks": [3, 3], "e": [3, 3]} for w in ofa.MOBILENETV3.widths]
+    first = {"cout": 16, "k": 3, "s": 1, "e": 1, "mid": 16}
+    config = {"stem": 16, "first_block": first, "stages": stages, "final_expand": 960, "feature_mix": 1280}
+    assert ofa.specialised(config)
+    with pytest.raises(InvalidInputError, match=message):
+        ofa.specialised({**config, "stages": [{**stages[0], **change}, *stages[1:]]})
+
+
+def test_bad_uniform_networks():
+    for options in ({"kernel": 4}, {"expand": 0}, {"depth": 0}):
+        with pytest.raises(InvalidInputError, match=next(iter(options))):
+            ofa.uniform(ofa.MOBILENETV3, 1.0, **{"kernel": 3, "expand": 3, "depth": 2, **options})

@@ -100,3 +100,50 @@ def test_bad_input():
         proxylessnas.proxylessnas_cifar(blocks=4)
     with pytest.raises(InvalidInputError, match="12 operations"):
         TreeBlock(edges("333"), 8)
+
+
+BLOCKS = [[3, 1, 8, 8, 1, ""], [3, 3, 8, 16, 2, ""], "zero", [5, 3, 16, 16, 1, "skip"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "classes"),
+    [
+        ("mcunet-a_imagenet", {}, 1000),
+        ("mcunet-a_vww", {}, 2),
+        ("mcunet-a_vww", {"classes": 3}, 3),
+        ("mcunet-a_imagenet", {"num_classes": 7}, 7),
+        ("mcunet-a CIFAR-100", {}, 100),
+    ],
+)
+def test_a_row_says_its_classes(name, more, classes):
+    for space in ("ProxylessNAS", "MCUNet/TinyNAS"):
+        config = {"stem": 8, "blocks_k_e_cin_cout_stride_skip": BLOCKS, **more}
+        block = nas.zoo.published({"space": space, "name": name, "config": config})
+        assert nas.trace(block, (3, 32, 32)).nodes[-1].shape == (classes,)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([], "at least one block"),
+        ([[3, 1, 8, 8, 1, "Skip"]], "'skip', or ''"),
+        ([[4, 1, 8, 8, 1, ""]], "kernel .* odd"),
+        ([[3, 1, 8, 8, 0, ""]], "stride"),
+        ([[3, 0, 8, 8, 1, ""]], "expansion"),
+        ([[3, 1, 8, 0, 1, ""]], "output width"),
+        ([[3, 1, 8, 8, 1, 0]], "hidden width"),
+        ([[3, 1, 8, 8]], "A block is"),
+        (["none"], "A block is"),
+        ([[3, 1, 9, 8, 1]], "predecessor"),
+    ],
+)
+def test_bad_blocks(blocks, message):
+    with pytest.raises(InvalidInputError, match=message):
+        proxylessnas.from_blocks(8, blocks, None)
+
+
+def test_only_the_published_tree_network_is_a_row():
+    with pytest.raises(InvalidInputError, match=r"proxyless_cifar\.config"):
+        nas.zoo.published({"space": "ProxylessNAS-CIFAR", "config": "other.config"})
+    with pytest.raises(InvalidInputError, match=r"proxyless_cifar\.config"):
+        nas.zoo.published({"space": "ProxylessNAS-CIFAR", "config": {}})

@@ -11,7 +11,7 @@ import pytest
 import nasturtium as nas
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.space import block_from_dict, block_to_dict
-from nasturtium.zoo.published import by_name
+from nasturtium.zoo.published import ROWS, by_name
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())
 IMAGENET = (3, 224, 224)
@@ -117,3 +117,41 @@ def test_malformed_rows_are_refused(row: dict) -> None:
 def test_a_published_network_takes_another_number_of_classes() -> None:
     assert nas.trace(nas.zoo.mobilenetv2.mobilenetv2(), IMAGENET, classes=10).nodes[-1].shape == (10,)
     assert nas.trace(by_name("resnet18", classes=7), IMAGENET).nodes[-1].shape == (7,)
+
+
+@pytest.mark.parametrize("row", [None, 5, "resnet18", [1]])
+def test_a_row_is_a_mapping(row: object) -> None:
+    with pytest.raises(InvalidInputError, match="A row is a mapping"):
+        nas.zoo.published(row)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, AttributeError, ZeroDivisionError, StopIteration, KeyError, OverflowError]
+)
+def test_what_a_maker_raises_names_the_row(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_row: object) -> None:
+        raise error("inside")
+
+    monkeypatch.setitem(ROWS, "OFA", fail)
+    with pytest.raises(InvalidInputError, match="'my row' of 'OFA' is malformed"):
+        nas.zoo.published({"space": "OFA", "name": "my row", "config": {}})
+
+
+def test_the_librarys_own_errors_pass_untouched() -> None:
+    with pytest.raises(UnknownNameError, match=r"ResNet depth .51"):
+        nas.zoo.published({"space": "reference-model", "config": {"library": "timm", "model": "resnet51"}})
+    with pytest.raises(InvalidInputError, match="malformed"):
+        nas.zoo.published({"space": "reference-model", "config": {"library": "timm", "model": 5}})
+    with pytest.raises(UnknownNameError, match="space of published networks"):
+        nas.zoo.published({"space": ["OFA"], "config": {}})
+
+
+@pytest.mark.parametrize("name", ["mobilenetv1_000", "mobilenetv2_000"])
+def test_a_width_multiplier_is_above_zero(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="above 0"):
+        by_name(name)
+
+
+def test_mobilenet_with_a_head_convolution() -> None:
+    graph = nas.trace(by_name("mobilenetv1_100h"), IMAGENET)  # timm 1.0.31, hooks on the meta device
+    assert (graph.params, graph.macs) == (5_282_600, 620_120_576)

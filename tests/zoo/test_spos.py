@@ -87,3 +87,11 @@ def test_bad_codes():
         spos.network([0] * 20, [0.0] * 20)
     with pytest.raises(InvalidArchitectureError, match="closed network of SPOS"):
         spos.to_codes(nas.Conv(8))
+
+
+def test_a_text_is_the_supernet_only_where_it_says_so():
+    row = {"space": "SPOS ShuffleNetV2", "name": "x"}
+    whole = nas.zoo.published({**row, "config": "20 choice blocks x 4"})
+    assert whole == nas.zoo.published({**row, "config": "Supernet"}) == spos.supernet(classes=1000)
+    with pytest.raises(InvalidInputError, match="'choice blocks', got 'spos_block'"):
+        nas.zoo.published({**row, "config": "spos_block"})

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nasturtium.errors import InvalidInputError
 from nasturtium.graph.operations import Shape
 from nasturtium.space import Block, Space
+from nasturtium.zoo.checks import check_whole
 
 Maker = Callable[[re.Match[str], int], Block]
 """Makes a network of a matched name and a number of classes."""
@@ -61,5 +63,41 @@ class Family:
 
 
 def multiplier(digits: str) -> float:
-    """A width multiplier of its digits: "075" and "0_75" are 0.75, "100" and "1_0" are 1."""
-    return float(digits.replace("_", ".")) if "_" in digits else int(digits) / 100
+    """A width multiplier of its digits: "075" and "0_75" are 0.75, "100" and "1_0" are 1.
+
+    Raises:
+        InvalidInputError: it is zero.
+    """
+    value = float(digits.replace("_", ".")) if "_" in digits else int(digits) / 100
+    if not value > 0:
+        raise InvalidInputError(
+            f"The width multiplier in a network's name must be above 0, as in '075', got {digits!r}."
+        )
+    return value
+
+
+DATA_CLASSES = ((r"cifar[-_ ]?100(?!\d)", 100), (r"imagenet[-_ ]?16[-_ ]120(?!\d)", 120))
+"""Classes by the names of data sets that a row may mention."""
+
+
+def classes_of(row: Row, default: int) -> int:
+    """The number of classes of a row's network.
+
+    Args:
+        row: Its config's "classes" or "num_classes" count; else CIFAR-100 or ImageNet16-120 where its name, its
+            "dataset" or a text of its config says so.
+        default: Where it says neither.
+
+    Raises:
+        InvalidInputError: the number is no positive integer.
+    """
+    config = row["config"] if isinstance(row["config"], Mapping) else {}
+    for key in ("classes", "num_classes"):
+        if config.get(key) is not None:
+            check_whole(f"{key!r} of the row {row.get('name')!r}", config[key])
+            return int(config[key])
+    texts = [text for text in (row.get("name"), row.get("dataset"), *config.values()) if isinstance(text, str)]
+    for pattern, count in DATA_CLASSES:
+        if any(re.search(pattern, text, re.IGNORECASE) for text in texts):
+            return count
+    return default

@@ -9,7 +9,10 @@ Reference:
 
 from __future__ import annotations
 
+import re
+
 from nasturtium.blocks import Sequential
+from nasturtium.space import Block
 from nasturtium.zoo.listing import Family, multiplier
 from nasturtium.zoo.notation import Style, Table, network
 
@@ -22,10 +25,21 @@ TABLE: Table = (
 )
 
 
-def mobilenetv1(width: float = 1.0, *, classes: int | None = None) -> Sequential:
-    """The network, with a multiplier of all widths."""
+def mobilenetv1(width: float = 1.0, *, head: bool = False, classes: int | None = None) -> Sequential:
+    """The network, with a multiplier of all widths.
+
+    Args:
+        width: Multiplier.
+        head: Whether a 1x1 convolution to 1024 channels or more stands before the classifier (timm's "h" variant).
+        classes: Number of classes; None takes it from the task.
+    """
     style = Style(act="relu6", width=width)
-    return network(TABLE, style, stem=style.channels(32), classes=classes)
+    last = max(1024, style.channels(1024)) if head else None
+    return network(TABLE, style, stem=style.channels(32), head=last, classes=classes)
+
+
+def _named(match: re.Match[str], classes: int) -> Block:
+    return mobilenetv1(multiplier(match[1]), head=bool(match[2]), classes=classes)
 
 
 FAMILIES = (
@@ -33,7 +47,7 @@ FAMILIES = (
         name="mobilenetv1",
         title="MobileNet",
         paper='Howard et al. 2017, "MobileNets", arXiv 1704.04861',
-        names={"timm": ((r"mobilenetv1_(\d{3})", lambda m, c: mobilenetv1(multiplier(m[1]), classes=c)),)},
-        named=("mobilenetv1_NNN",),
+        names={"timm": ((r"mobilenetv1_(\d{3})(h?)", _named),)},
+        named=("mobilenetv1_NNN", "mobilenetv1_100h"),
     ),
 )

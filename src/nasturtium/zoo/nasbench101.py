@@ -18,12 +18,13 @@ from itertools import combinations
 from typing import Any
 
 from nasturtium.blocks.layers import conv_norm_act
-from nasturtium.errors import InvalidArchitectureError, UnknownNameError
+from nasturtium.errors import InvalidArchitectureError, InvalidInputError, UnknownNameError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Shape
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Block, Space, one_of
-from nasturtium.zoo.listing import Family
+from nasturtium.zoo.checks import check_whole
+from nasturtium.zoo.listing import Family, classes_of
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 """The candidate operations, in the order of the authors' hash."""
@@ -219,9 +220,17 @@ def network(
         cells: Cells in a stack.
 
     Raises:
-        InvalidArchitectureError: the numbers do not fit, or no path leads to the output.
+        InvalidArchitectureError: it is no upper triangular matrix of 0 and 1, the numbers do not fit, or no path leads
+            to the output.
         UnknownNameError: an unknown operation.
+        InvalidInputError: width, stacks or cells are no positive integers.
     """
+    check_matrix(matrix)
+    if len(operations) != len(matrix) - 2:
+        raise InvalidArchitectureError(
+            f"A cell of {len(matrix)} vertices has {len(matrix) - 2} operations, one for each but the first and the "
+            f"last, got {len(operations)}: {tuple(operations)!r}."
+        )
     edges = tuple(int(matrix[u][v]) for u, v in combinations(range(len(matrix)), 2))
     for name in operations:
         if name not in OPERATIONS:
@@ -230,7 +239,36 @@ def network(
     return _network(edges, tuple(operations), width, stacks, cells)
 
 
+def check_matrix(matrix: Sequence[Sequence[int]]) -> None:
+    """Refuse what is no adjacency matrix of a cell.
+
+    Raises:
+        InvalidArchitectureError: it is not square, smaller than 2 x 2, not of 0 and 1, or has an edge that does not
+            lead to a later vertex.
+    """
+    try:
+        rows = [list(row) for row in matrix]
+    except TypeError as error:
+        raise InvalidArchitectureError(f"A cell's matrix is a list of rows of 0 and 1, got {matrix!r}.") from error
+    n = len(rows)
+    if n < 2 or any(len(row) != n for row in rows):
+        raise InvalidArchitectureError(
+            f"A cell's matrix must be square with at least 2 rows, got {n} of lengths {[len(row) for row in rows]}."
+        )
+    for u, row in enumerate(rows):
+        for v, value in enumerate(row):
+            if value not in (0, 1):
+                raise InvalidArchitectureError(f"A cell's matrix holds 0 and 1, got {value!r} in row {u}, column {v}.")
+            if value and v <= u:
+                raise InvalidArchitectureError(
+                    f"A cell's matrix must be strictly upper triangular: an edge leads to a later vertex, got one from "
+                    f"{u} to {v}. Sort the vertices topologically, the input first and the output last."
+                )
+
+
 def _network(edges: tuple[Any, ...], operations: tuple[Any, ...], width: int, stacks: int, cells: int) -> NASBench101:
+    for name, value in (("width", width), ("stacks", stacks), ("cells", cells)):
+        check_whole(f"`{name}`", value)
     return NASBench101(
         tuple(NASBench101Cell(edges, operations, width * 2**stack) for stack in range(stacks)), width, cells
     )
@@ -283,8 +321,31 @@ def from_codes(adjacency: Any, operations: Any, vertices: int) -> tuple[Matrix, 
 
 
 def published(row: Mapping[str, Any]) -> NASBench101:
-    """The network of a row whose config holds "matrix" and "operations", with CIFAR-10's classes."""
-    return replace(network(row["config"]["matrix"], row["config"]["operations"]), classes=10)
+    """The network of a row whose config holds a matrix and operations.
+
+    The matrix is at "matrix", "adjacency" or "module_adjacency", the operations at "operations", "ops" or
+    "module_operations"; they may begin with "input" and end with "output", as the authors' do. The network has the
+    classes that `classes_of` reads from the row; else CIFAR-10's.
+
+    Raises:
+        InvalidInputError: one of them is missing, or malformed; see `network`.
+    """
+    matrix = _first(row, ("matrix", "adjacency", "module_adjacency"))
+    operations = list(_first(row, ("operations", "ops", "module_operations")))
+    if len(operations) == len(matrix) and operations[:1] == ["input"] and operations[-1:] == ["output"]:
+        operations = operations[1:-1]
+    return replace(network(matrix, operations), classes=classes_of(row, 10))
+
+
+def _first(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    """What the config of a row holds at the first of the keys that it has."""
+    config = row["config"]
+    for key in keys:
+        if key in config:
+            return config[key]
+    raise InvalidInputError(
+        f"The config of the row {row.get('name')!r} needs {', '.join(keys[:-1])} or {keys[-1]}, got {list(config)}."
+    )
 
 
 FAMILIES = (
@@ -295,6 +356,7 @@ FAMILIES = (
         paper='Ying et al. 2019, "NAS-Bench-101", arXiv 1902.09635',
         space=space,
         input_shape=(3, 32, 32),
+        size=VALID_ENCODINGS,
         quoted_size="423,624 unique cells",
         rows={"NAS-Bench-101": published},
     ),

@@ -22,7 +22,8 @@ from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Shape
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Architecture, Block, Space, one_of
-from nasturtium.zoo.listing import Family
+from nasturtium.zoo.checks import check_whole
+from nasturtium.zoo.listing import Family, classes_of
 
 OPERATIONS: dict[str, Block] = {
     "none": Zero(),
@@ -89,10 +90,19 @@ def space(input_shape: Shape | None = None, *, width: int = 16, cells: int = 5) 
         input_shape: Of the task's images; the network fits any.
         width: Channels of the first stage.
         cells: Cells in a stage.
+
+    Raises:
+        InvalidInputError: the width or the number of cells is no positive integer.
     """
     del input_shape
+    _check_size(width, cells)
     edges = tuple(one_of(*OPERATIONS.values(), name=f"edge_{source}_{target}") for source, target in EDGES)
     return Space(NASBench201(SumCell(edges), width, cells))
+
+
+def _check_size(width: int, cells: int) -> None:
+    check_whole("`width`, the channels of the first stage,", width)
+    check_whole("`cells`, those of a stage,", cells)
 
 
 def network(text: str, *, width: int = 16, cells: int = 5) -> NASBench201:
@@ -106,7 +116,9 @@ def network(text: str, *, width: int = 16, cells: int = 5) -> NASBench201:
     Raises:
         InvalidArchitectureError: the string is not of this form.
         UnknownNameError: it names an unknown operation.
+        InvalidInputError: the width or the number of cells is no positive integer.
     """
+    _check_size(width, cells)
     return NASBench201(SumCell(tuple(OPERATIONS[name] for name in parse(text))), width, cells)
 
 
@@ -183,10 +195,13 @@ def unique_string(text: str) -> str:
 
 
 def published(row: Mapping[str, Any]) -> NASBench201:
-    """The network of a row of `reference_values.json` of the space "NAS-Bench-201", with CIFAR-10's classes."""
+    """The network of a row of `reference_values.json` of the space "NAS-Bench-201".
+
+    It has the classes that `classes_of` reads from the row, for example of CIFAR-100; else CIFAR-10's.
+    """
     config = row["config"]
     block = network(config["arch_str"], width=config["init_channels"], cells=config["cells_per_stage"])
-    return replace(block, classes=10)
+    return replace(block, classes=classes_of(row, 10))
 
 
 FAMILIES = (

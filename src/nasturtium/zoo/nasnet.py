@@ -14,7 +14,7 @@ Reference:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasturtium.blocks.nasnet_cell import COMBINERS, NASNetBlock, NASNetCell
@@ -24,6 +24,9 @@ from nasturtium.space import Block, Space, one_of
 from nasturtium.zoo.listing import CLASSES, Family, Row
 from nasturtium.zoo.nasnet_network import NASNet
 from nasturtium.zoo.nasnet_notation import CELLS, OPERATIONS, network, operation
+
+MOBILE_LIMIT = 260
+"""The largest images, in pixels, for which the authors' networks have the mobile stem."""
 
 LECTURE_OPERATIONS = ("none", "avg_pool_3x3", "max_pool_3x3", "separable_3x3_2", "separable_5x5_2")
 """Five operations for the lecture's count, which names only their number; these are ENAS's (Pham et al. 2018)."""
@@ -156,7 +159,8 @@ def from_row(row: Row) -> Block:
     which is 4F times the number of concatenated states. Where the name gives no N, "large" and "mobile" are the
     authors' configurations. The stem's width is in the name ("stem32", "stem3F"); else images of up to 64 pixels
     have that of CIFAR and ten classes, larger ones 32 channels, and from 261 pixels on 96. "TPU" stands for the
-    defaults of the authors' TPU code, 32 channels and 1001 classes.
+    defaults of the authors' TPU code, 32 channels and 1001 classes. NASNet-A's cells on images from 261 pixels on (or
+    named "large") are the authors' large network, which alone skips the input of its reductions.
 
     Raises:
         InvalidInputError: the row gives no depth or width.
@@ -174,17 +178,27 @@ def from_row(row: Row) -> Block:
     depth = _depth(name, "reduce" in config)
     states = sum(not flag for flag in config["normal"]["used_hiddenstates"])
     width = _width(name, row.get("penultimate"), states)
-    fields: dict[str, Any] = {"padding": "tf_same", "classes": CLASSES, "skip_reduction_input": "large" in name.lower()}
+    fields: dict[str, Any] = {"padding": "tf_same", "classes": CLASSES}
     if "cifar" in name.lower() or re.search(r"stem\s*3F", name) or size <= 64:
         fields |= {"stem": "cifar", "classes": 10, "eps": 1e-5}
     elif "TPU" in name:
         fields |= {"stem": "imagenet", "stem_width": 32, "classes": CLASSES + 1}
     else:
-        fields |= {"stem": "imagenet", "stem_width": 32 if size <= 260 else 96}
+        large = size > MOBILE_LIMIT or "large" in name.lower()
+        fields |= {"stem": "imagenet", "stem_width": 32 if size <= MOBILE_LIMIT else 96}
+        fields["skip_reduction_input"] = large and _is_nasnet_a(config)
     given = re.search(r"stem\s*(\d+)(?![\dF])", name)
     if given:
         fields["stem_width"] = int(given[1])
     return network(config, number=depth, width=width, **fields)
+
+
+def _is_nasnet_a(config: Mapping[str, Any]) -> bool:
+    """Whether a row's cells are those of NASNet-A."""
+    known = CELLS["NASNet-A"]
+    return config.keys() >= known.keys() and all(
+        list(config[key].get(part, ())) == list(values) for key in known for part, values in known[key].items()
+    )
 
 
 def _depth(name: str, has_reduction: bool) -> int:

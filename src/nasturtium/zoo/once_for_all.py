@@ -35,6 +35,7 @@ from nasturtium.graph import tensor as ops
 from nasturtium.graph.operations import Opaque
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Architecture, Block, Choice, Open, Prefix, Space, one_of
+from nasturtium.zoo.checks import check_kernel, check_positive, check_whole
 from nasturtium.zoo.listing import CLASSES, Family, Row
 from nasturtium.zoo.searched_resolution import Resolution, at_resolutions
 
@@ -188,7 +189,14 @@ def _open(
 def uniform(
     backbone: Backbone, width: float, *, kernel: int, expand: int, depth: int, classes: int | None = None
 ) -> Sequential:
-    """The network with one kernel, expansion and depth everywhere."""
+    """The network with one kernel, expansion and depth everywhere.
+
+    Raises:
+        InvalidInputError: an even kernel, an expansion that is not positive, or a depth below 1.
+    """
+    check_kernel("`kernel`", kernel)
+    check_positive("`expand`", expand)
+    check_whole("`depth`", depth)
     return _from_options(backbone, width, lambda: kernel, lambda: expand, lambda: depth, classes)
 
 
@@ -333,7 +341,8 @@ def specialised(config: Mapping[str, Any], *, classes: int | None = None) -> Seq
         classes: Number of classes; None takes it from the task.
 
     Raises:
-        InvalidInputError: the stages are not those of a backbone.
+        InvalidInputError: the stages are not those of a backbone, a stage has fewer kernels or expansions than
+            blocks, or a number is out of range.
     """
     backbone = PROXYLESS if config["final_expand"] is None else MOBILENETV3
     if len(config["stages"]) != len(backbone.widths):
@@ -343,7 +352,7 @@ def specialised(config: Mapping[str, Any], *, classes: int | None = None) -> Seq
     first = config["first_block"]
     stages: list[Block] = []
     for i, stage in enumerate(config["stages"]):
-        rows = list(zip(stage["ks"], stage["e"], strict=True))[: stage["d"]]
+        rows = _stage_rows(stage, f"stage {i}")
         stages.append(
             Repeat(
                 tuple(
@@ -356,6 +365,24 @@ def specialised(config: Mapping[str, Any], *, classes: int | None = None) -> Seq
     begin = MBConv(first["cout"], first["k"], first["s"], first["e"], act=act, mid=first["mid"], eps=backbone.eps)
     head = (config["final_expand"], config["feature_mix"])
     return _network(backbone, config["stem"], begin, stages, head, classes)
+
+
+def _stage_rows(stage: Mapping[str, Any], where: str) -> list[tuple[int, float]]:
+    """Kernel and expansion of each block of a stage, checked."""
+    kernels, expansions, depth = list(stage["ks"]), list(stage["e"]), stage["d"]
+    check_whole(f"The depth 'd' of {where}", depth)
+    check_whole(f"The width of {where}", stage["width"])
+    check_whole(f"The stride of {where}", stage["stride"])
+    if len(kernels) != len(expansions) or len(kernels) < depth:
+        raise InvalidInputError(
+            f"A stage needs equally many kernels 'ks' and expansions 'e', at least its depth, got {len(kernels)} and "
+            f"{len(expansions)} for depth {depth} in {where}."
+        )
+    rows = list(zip(kernels, expansions, strict=True))[:depth]
+    for kernel, expand in rows:
+        check_kernel(f"A kernel of {where}", kernel)
+        check_positive(f"An expansion of {where}", expand)
+    return rows
 
 
 RESNET_DEPTHS = (2, 2, 4, 2)
@@ -402,10 +429,23 @@ def resnet50d(
         width: Index of the width multiplier (0.65, 0.8, 1); a sequence has one for the stem's middle, its output, and
             each stage.
         classes: Number of classes; None takes it from the task.
+
+    Raises:
+        InvalidInputError: a value is out of range, or a sequence of another length.
     """
+    blocks = sum(RESNET_DEPTHS) + 2 * len(RESNET_DEPTHS)
     depths = [depth] * 5 if isinstance(depth, int) else list(depth)
     widths = [width] * 6 if isinstance(width, int) else list(width)
-    ratios = iter([ratio] * 18 if isinstance(ratio, (int, float)) else list(ratio))
+    given = [ratio] * blocks if isinstance(ratio, (int, float)) else list(ratio)
+    for name, values, length in (("depth", depths, 5), ("width", widths, 6), ("ratio", given, blocks)):
+        if len(values) != length:
+            raise InvalidInputError(f"`{name}` must be one number or {length}, got {len(values)}: {values!r}.")
+        for i, value in enumerate(values):
+            if name == "ratio":
+                check_positive(f"`ratio` of block {i}", value)
+            else:
+                check_whole(f"`{name}` at place {i}", value, least=0, most=2)
+    ratios = iter(given)
     scale = [RESNET_MULTIPLIERS[i] for i in widths]
     stages: list[Block] = []
     for i, (base, channels) in enumerate(zip(RESNET_DEPTHS, RESNET_WIDTHS, strict=True)):

@@ -19,7 +19,8 @@ from nasturtium.errors import InvalidArchitectureError, InvalidInputError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Architecture, Block, Space, one_of
-from nasturtium.zoo.listing import CLASSES, Family, Row
+from nasturtium.zoo.checks import check_kernel, check_positive, check_whole
+from nasturtium.zoo.listing import CLASSES, Family, Row, classes_of
 from nasturtium.zoo.searched_resolution import at_resolutions
 
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
@@ -85,19 +86,22 @@ def from_blocks(
         classes: Number of classes; None takes it from the task.
 
     Raises:
-        InvalidInputError: a block's input channels are not its predecessor's output.
+        InvalidInputError: there is no block, one is malformed, or its input channels are not its predecessor's output.
     """
+    if not blocks:
+        raise InvalidInputError("A network needs at least one block, got an empty list.")
     fields = NORM if norm is None else norm
+    check_whole("The width of the stem", stem)
     channels = stem
     layers: list[Block] = [Conv(stem, stride=2, act="relu6", **fields)]
     for row in blocks:
         if row == "zero":
             layers.append(Identity())
             continue
-        kernel, expand, before, after, stride, *rest = row
+        kernel, expand, before, after, stride, *rest = _block_row(row)
         if before != channels:
             raise InvalidInputError(f"A block takes {before} channels, but its predecessor gives {channels}: {row!r}.")
-        mid = rest[0] if rest and isinstance(rest[0], int) else None
+        mid = rest[0] if rest and not isinstance(rest[0], str) else None
         residual = not (rest and rest[0] == "")
         layers.append(MBConv(after, kernel, stride, expand, mid=mid, residual=residual, **fields))
         channels = after
@@ -106,18 +110,42 @@ def from_blocks(
     return Sequential(*layers, Classifier(classes))
 
 
+def _block_row(row: Any) -> Sequence[Any]:
+    """A block's row, checked."""
+    if isinstance(row, str) or not isinstance(row, Sequence) or len(row) not in (5, 6):
+        raise InvalidInputError(
+            "A block is 'zero' or [kernel, expand, channels in, channels out, stride] and, optionally, its hidden "
+            f"width, 'skip' or '', got {row!r}."
+        )
+    kernel, expand, _, after, stride, *rest = row
+    check_kernel(f"The kernel of the block {row!r}", kernel)
+    check_positive(f"The expansion of the block {row!r}", expand)
+    check_whole(f"The output width of the block {row!r}", after)
+    check_whole(f"The stride of the block {row!r}", stride)
+    if rest and isinstance(rest[0], str):
+        if rest[0] not in ("", "skip"):
+            raise InvalidInputError(f"A block's residual is 'skip', or '' for none, got {rest[0]!r} in {row!r}.")
+    elif rest and rest[0] is not None:
+        check_whole(f"The hidden width of the block {row!r}", rest[0])
+    return row
+
+
 def from_row(row: Row) -> Block:
     """The network of a row whose config is a list of blocks.
 
+    It has the classes that `classes_of` reads from the row; else two where the row's name ends in "_vww" (visual wake
+    words), and those of ImageNet.
+
     Raises:
-        InvalidInputError: it has none.
+        InvalidInputError: it has none, or one is malformed; see `from_blocks`.
     """
     config = row["config"]
     key = next((key for key in config if key.startswith("blocks_k_e_")), None)
     if key is None:
         raise InvalidInputError(f"A row of {row['space']!r} needs a list of blocks, got {config!r}.")
     features = config.get("last", config.get("classifier_in"))
-    return from_blocks(config["stem"], config[key], features, norm=config.get("bn"), classes=CLASSES)
+    classes = classes_of(row, 2 if str(row.get("name", "")).endswith("_vww") else CLASSES)
+    return from_blocks(config["stem"], config[key], features, norm=config.get("bn"), classes=classes)
 
 
 class TreeConv(Block):
@@ -345,7 +373,11 @@ def _words(text: str) -> list[str]:
 
 
 def _cifar_row(row: Row) -> Block:
-    del row  # the only network of its kind
+    if not isinstance(row["config"], str) or "proxyless_cifar" not in row["config"]:
+        raise InvalidInputError(
+            f"The only network of {row['space']!r} has the config 'proxyless_cifar.config', got {row['config']!r}; "
+            "`cifar_network` makes others of their text."
+        )
     return cifar_network(classes=10)
 
 

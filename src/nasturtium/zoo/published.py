@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.errors import InvalidInputError, NasturtiumError, UnknownNameError
 from nasturtium.space import Block
 from nasturtium.zoo.listing import CLASSES, Row
 from nasturtium.zoo.registry import FAMILIES
@@ -59,7 +59,7 @@ def published(row: Row) -> Block:
 
     Raises:
         UnknownNameError: no family of that name; the message lists those that exist.
-        InvalidInputError: the row lacks "space" or "config", or its configuration is malformed.
+        InvalidInputError: it is no mapping, lacks "space" or "config", or its configuration is malformed.
 
     Example:
         >>> import nasturtium as nas
@@ -67,12 +67,17 @@ def published(row: Row) -> Block:
         >>> nas.trace(nas.zoo.published(row), (3, 224, 224)).params
         3504872
     """
+    given: object = row
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(f"A row is a mapping with the keys 'space' and 'config', got {row!r}.")
     missing = [key for key in ("space", "config") if key not in row]
     if missing:
-        raise InvalidInputError(f"A reference row needs {' and '.join(missing)}, got the keys {sorted(row)}.")
-    if row["space"] not in ROWS:
+        raise InvalidInputError(f"A reference row needs {' and '.join(missing)}, got the keys {list(row)}.")
+    if not isinstance(row["space"], str) or row["space"] not in ROWS:
         raise UnknownNameError("space of published networks", str(row["space"]), ROWS)
     try:
         return ROWS[row["space"]](row)
-    except (KeyError, TypeError, IndexError) as error:
+    except NasturtiumError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
         raise InvalidInputError(f"The row {row.get('name')!r} of {row['space']!r} is malformed: {error!r}.") from error

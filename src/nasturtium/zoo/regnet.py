@@ -278,6 +278,7 @@ FAMILIES = (
         title="RegNet X and Y",
         paper=PAPER,
         space=space,
+        size=VALID_NETWORKS,
         quoted_size="3.0e8 (64^4 x 6 x 3)",
         names={
             "timm": ((r"regnet([xy])_(\d{3,4})(_tv)?", _timm),),

@@ -11,6 +11,7 @@ Reference:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -344,9 +345,18 @@ def architecture(
 
 
 def from_row(row: Row) -> Block:
-    """The network of a row of reference values: codes and scales, or (a text) the supernet."""
+    """The network of a row of reference values: codes and scales, or (a text that says so) the supernet.
+
+    Raises:
+        InvalidInputError: it is another text, or the codes are malformed; see `network`.
+    """
     config = row["config"]
     if isinstance(config, str):
+        if not re.search(r"supernet|choice blocks", config, re.IGNORECASE):
+            raise InvalidInputError(
+                f"A row of {row['space']!r} holds 'blocks' and 'mid_channel_scales', or a text that says 'supernet' or "
+                f"'choice blocks', got {config!r}."
+            )
         return supernet(classes=CLASSES)
     return network(config["blocks"], config.get("mid_channel_scales"), classes=CLASSES)
 
