@@ -56,7 +56,7 @@ def assert_equal(block, graph):
         ours, theirs = own(*inputs), network(*inputs)
     assert type(ours) is type(theirs)
     for a, b in zip(flat(ours), flat(theirs), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
     return text, network
 
 

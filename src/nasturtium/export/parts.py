@@ -128,9 +128,13 @@ class Parts:
     @cached_property
     def sequential(self) -> frozenset[tuple[str, ...]]:
         """Numbered parts whose children run as one chain, in order."""
-        return frozenset(path for path in self.numbered & self.alike if self._is_chain(path))
+        found: set[tuple[str, ...]] = set()
+        for path in sorted(self.numbered & self.alike, key=len, reverse=True):  # children first
+            if self._is_chain(path, found):
+                found.add(path)
+        return frozenset(found)
 
-    def _is_chain(self, path: tuple[str, ...]) -> bool:
+    def _is_chain(self, path: tuple[str, ...], chains: set[tuple[str, ...]]) -> bool:
         nodes = self.occurrences[path][0]
         groups = list(self.groups(nodes, len(path)))
         numbers = [int(self.names[g[0]][len(path)]) for g in groups]
@@ -142,7 +146,8 @@ class Parts:
             leaf = len(name) == len(path) + 1
             if leaf and not self._plain_layer(group[0]):
                 return False
-            if not leaf and not self.is_module(name[: len(path) + 1]):
+            child = name[: len(path) + 1]
+            if not leaf and (child not in self.alike or (child in self.numbered and child not in chains)):
                 return False
             if self.reads(group) != (value,) or len(self.writes(group)) != 1:
                 return False

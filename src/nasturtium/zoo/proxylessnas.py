@@ -210,7 +210,7 @@ class TreeBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the branch to the shortcut, which is padded with zero channels."""
-        with x.scope("in"):
+        with x.scope("entry"):
             y = ops.conv(ops.batch_norm(x), self.width, 1)
         with x.scope("widen"):
             y = ops.activation(ops.batch_norm(y), "relu")
