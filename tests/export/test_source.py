@@ -80,7 +80,12 @@ def test_several_inputs_and_outputs(body):
     assert_equal(Heads(body), graph)
 
 
-@pytest.mark.parametrize("name", sorted(getattr(zoo, "SPACES", {})))
+LONG = {"proxylessnas_cifar"}  # 13,000 operations
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in sorted(zoo.SPACES)]
+)
 def test_every_space_is_written_right(name):
     architecture = zoo.SPACES[name]().sample(random.Random(1))
     graph = trace(architecture, (3, 32, 32), classes=10)

@@ -18,6 +18,10 @@ from tests.model.counting import counted_macs
 from tests.space.test_lowering import check
 
 SPACES = sorted(nas.zoo.SPACES)
+LONG = {"proxylessnas_cifar"}
+"""Spaces of networks of more than 10,000 operations, which are run by `make test-slow`."""
+
+RUN = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in SPACES]
 SIZES = ((1, 8, 8), (1, 28, 28), (3, 33, 47), (3, 64, 64), (3, 224, 224))
 """Input shapes, small, odd and large, among them those of the library's tasks."""
 
@@ -90,7 +94,7 @@ def test_laws_of_spaces(name: str) -> None:
     nas.testing.check_space(space_of(name), samples=4)
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", RUN)
 def test_stated_costs_are_measured(name: str) -> None:
     shape = small_shape(name)
     space = space_of(name, shape)
@@ -109,7 +113,7 @@ def test_stated_costs_are_measured(name: str) -> None:
         assert list(cost.outputs) == outputs
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", RUN)
 def test_networks_run_forward_and_backward(name: str) -> None:
     """On real numbers: the cheapest of some draws."""
     shape = small_shape(name)
