@@ -30,7 +30,8 @@ def milliseconds(call: Callable[[], object]) -> float:
 def size(space: nas.Space) -> str:
     """Its exact size, short."""
     try:
-        return f"{space.size:.4g}" if space.size >= 10**6 else str(space.size)
+        digits = str(space.size)
+        return digits if len(digits) <= 6 else f"{digits[0]}.{digits[1:4]}e{len(digits) - 1}"
     except SizeUnknownError:
         return "not counted"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log2
 
 from nasturtium.graph.captions import COLOURS, Sort
 from nasturtium.graph.cells import Cell
@@ -238,7 +239,7 @@ class Grid:
         lines = []
         for k, size in enumerate(self.levels):
             y = self.row * (k + 0.5)
-            stride = max(1, round(total / size))
+            stride = _stride(total, size)
             path = f"M{self.left - 12:.1f} {y:.1f}H{self.left + self.width:.1f}"
             lines.append(line(path, "#eef2f7", width=10, style='stroke-linecap="round"'))
             lines.append(label(self.left - 24, y - 1, f"stride {stride}", 11.5, INK, style='text-anchor="end"'))
@@ -289,3 +290,10 @@ class Grid:
         taken.append((low, high, step))
         away = (step + 1) // 2 * (1 if step % 2 else -1) * 5
         return self.row * gutter + away
+
+
+def _stride(total: int, size: int) -> int:
+    """Stride of a level: the power of two that leaves this size, rounded up; else the nearest integer."""
+    ratio = max(1, round(total / size))
+    power = 1 << max(0, round(log2(total / size)))
+    return power if -(-total // power) == size else ratio
