@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nasturtium as nas
-from nasturtium.blocks import Linear, Repeat
+from nasturtium.blocks import Linear, MaxPool, Repeat
 from nasturtium.design import ENDS, compound, fast_compound, scale
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.space import Architecture, Block
 from nasturtium.space.json import block_from_dict, block_to_dict
 from nasturtium.zoo import efficientnet
+from nasturtium.zoo.registry import FAMILIES
 
 SHAPE = (3, 224, 224)
 B0 = efficientnet.efficientnet("b0")
@@ -166,6 +167,23 @@ def test_a_stage_grows_and_shrinks_at_its_end():
     assert nas.trace(grown, (16, 8, 8)).params == 3 * nas.trace(second, (16, 8, 8)).params, "each has its own weights"
 
 
+def output_shape(block: Block) -> tuple[int, ...]:
+    graph = nas.trace(block, (3, 16, 16))
+    return graph.nodes[graph.outputs[0].node].shape
+
+
+def test_copies_have_stride_1_however_deep_the_stride_stands():
+    inner = nas.Sequential(nas.Conv(16, stride=2), nas.Sequential(nas.Conv(16), MaxPool(3, stride=2)))
+    network = nas.Sequential(nas.repeat(inner, 1), nas.Classifier(10))
+    first, *copies = scale(network, depth=3).network.layers[0].blocks
+    assert first == inner
+    assert copies == [nas.Sequential(nas.Conv(16), nas.Sequential(nas.Conv(16), MaxPool(3)))] * 2
+    stage = scale(network, depth=3).network.layers[0]
+    assert output_shape(stage) == (16, 4, 4)
+    plain = nas.Sequential(nas.repeat(nas.Sequential(nas.Conv(16, stride=2)), 1))
+    assert output_shape(scale(plain, depth=3).network) == (16, 8, 8)
+
+
 class Around(Block):
     """A number of cells, each of which is a stage too."""
 
@@ -186,10 +204,87 @@ def test_groups_divide_the_widths():
     block = nas.zoo.by_name("resnext50_32x4d")
     scaled = scale(block, width=1.3).network
     assert all(b.mid % 32 == 0 for layer in scaled.layers if isinstance(layer, Repeat) for b in layer.blocks)
+    mixed = nas.Sequential(nas.Conv(24), nas.Conv(24, groups=3), nas.Conv(24, groups=24), nas.Conv(40, groups=2))
+    for width in (0.3, 1.4, 2.7):
+        for divisor in (1, 8):
+            assert nas.trace(scale(mixed, width=width, divisor=divisor).network, (3, 8, 8)).params > 0
+    assert [layer.width for layer in scale(mixed, width=1.4).network.layers] == [48, 48, 48, 72]
     depthwise = nas.Sequential(nas.Conv(32), nas.Conv(32, groups=32))
     scaled = scale(depthwise, width=1.5).network
     assert (scaled.layers[1].width, scaled.layers[1].groups) == (48, 48)
     assert nas.trace(scaled, (3, 8, 8)).params == nas.trace(nas.Sequential(nas.Conv(48)), (3, 8, 8)).params + 48 * 11
+
+
+HAND_DESIGNED = {
+    "inception": nas.zoo.inception.inception_v3,
+    "densenet": nas.zoo.densenet.densenet,
+    "squeezenet": nas.zoo.squeezenet.squeezenet,
+    "vgg": nas.zoo.vgg.vgg,
+    "shufflenetv2": nas.zoo.shufflenet.shufflenetv2,
+    "ghostnet": nas.zoo.ghostnet.ghostnet,
+    "resnet": lambda: nas.zoo.by_name("resnext50_32x4d"),
+    "efficientnet": lambda: B0,
+    "mobilenetv1": lambda: nas.zoo.by_name("mobilenetv1_100"),
+    "mobilenetv2": lambda: nas.zoo.by_name("mobilenetv2_100"),
+    "mobilenetv3": lambda: nas.zoo.by_name("mobilenetv3_small_100"),
+    "lcnet": lambda: nas.zoo.by_name("lcnet_050"),
+    "hardcorenas": lambda: nas.zoo.by_name("hardcorenas_a"),
+}
+"""A network of each family without a space."""
+
+COMPUTED = {"regnet": "RegNet", "anynet_d": "OrderedStage", "anynet_e": "OrderedStage"}
+"""Families whose widths and depths follow from several numbers together, and the block that says so."""
+
+
+WITHOUT_DEPTH = ("nas_rl", "enas_macro", "nasbench101", "nasbench201", "nats_size", "nasbench_macro", "autodeeplab")
+"""Families whose layers are wired one by one, or in a skeleton of fixed depth."""
+
+
+def family_network(name: str):
+    if name in HAND_DESIGNED:
+        return HAND_DESIGNED[name]()
+    space = nas.zoo.family(name).space
+    assert space is not None, f"name a network of {name} in HAND_DESIGNED"
+    return space().sample(random.Random(0))
+
+
+@pytest.mark.parametrize("name", [family.name for family in FAMILIES])
+def test_every_family_scales_or_is_refused(name):
+    network, shape = family_network(name), nas.zoo.family(name).input_shape
+    if name in COMPUTED:
+        for arguments in ({"width": 2}, {"depth": 2}):
+            with pytest.raises(InvalidInputError, match=rf"cannot be scaled: {COMPUTED[name]} computes `\w+` from"):
+                scale(network, **arguments)
+        return
+    base = nas.cost(network, shape, classes=10).macs
+    assert 2.5 < nas.cost(scale(network, width=2).network, shape, classes=10).macs / base < 4.5
+    if name in WITHOUT_DEPTH:
+        with pytest.raises(InvalidInputError, match="has no depth to scale"):
+            scale(network, depth=2)
+    else:  # from a stage in a neck to dense layers, each of which sees more
+        assert 1.05 < nas.cost(scale(network, depth=2).network, shape, classes=10).macs / base < 3
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("darts", "layers"), ("enas_micro", "layers"), ("nasnet", "cells"), ("pnas", "cells")]
+)
+def test_cells_are_the_depth_of_cell_networks(name, field):
+    network = family_network(name).block
+    assert getattr(scale(network, depth=1.5).network, field) == math.ceil(1.5 * getattr(network, field))
+
+
+def test_what_the_families_scale():
+    zoo = nas.zoo
+    dense = scale(zoo.densenet.densenet(121), 2, 2).network
+    counted = [(block.count, block.growth) for block in dense.layers if isinstance(block, zoo.densenet.DenseBlock)]
+    assert counted == [(12, 64), (24, 64), (48, 64), (32, 64)]
+    assert scale(zoo.inception.inception_v3(), 2, 0.5).network == zoo.inception.inception_v3(0.5, 2.0)
+    mobile = zoo.squeezenet.squeezenet("1_1")
+    assert scale(mobile, width=0.5).network.layers[2].blocks == zoo.squeezenet.squeezenet("1_1", 0.5).layers[2].blocks
+    deeplab = family_network("autodeeplab").block
+    wide = scale(deeplab, width=2).network
+    assert (wide.stem, wide.trellis.filters) == ((128, 128, 256), 2 * deeplab.trellis.filters)
+    assert wide.trellis.path == deeplab.trellis.path
 
 
 def test_widths_round_as_make_divisible():
@@ -252,7 +347,7 @@ def test_resolution():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 0}, "`depth` must be a positive multiplier, got 0"),
+        ({"depth": 0}, "`depth` must be a positive multiplier of at most 1000, got 0"),
         ({"width": -1.0}, "`width` must be a positive"),
         ({"resolution": float("nan"), "input_shape": SHAPE}, "`resolution` must be a positive"),
         ({"depth": True}, "`depth` must be"),
@@ -262,6 +357,14 @@ def test_resolution():
         ({"pixels": 0, "input_shape": SHAPE}, "`pixels` must be"),
         ({"input_shape": (3, 8)}, r"`input_shape` must be \(channels, height, width\)"),
         ({"divisor": 0}, "`divisor` must be"),
+        ({"depth": 1e308}, "`depth` must be a positive multiplier of at most 1000"),
+        ({"width": math.inf}, "`width` must be a positive multiplier of at most 1000"),
+        ({"width": "2"}, "`width` must be a positive multiplier"),
+        ({"round_depth": ["ceil"]}, "`round_depth` must be one of ceil, round"),
+        ({"input_shape": 8}, r"`input_shape` must be \(channels, height, width\), got 8"),
+        ({"keep": None}, "`keep` must be a collection of the parts stem, first, last, head.*got None"),
+        ({"keep": "stem"}, r"for example `keep=\('stem',\)`, got 'stem'"),
+        ({"keep": [3]}, "`keep` must be a collection of the parts"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -283,6 +386,12 @@ def test_what_has_nothing_to_scale():
         scale(nas.Sequential(nas.Conv(8), Repeat(())), depth=2)
     with pytest.raises(InvalidInputError, match="has open choices"):
         scale(nas.Conv(nas.one_of(8, 16)), width=2)
+    with pytest.raises(InvalidInputError, match="Conv has no stage that tells stem"):
+        scale(nas.Conv(8), keep=["stem"])
+    with pytest.raises(InvalidInputError, match="must be a closed block or an architecture, got 3 of type int"):
+        scale(3, 2.0)
+    with pytest.raises(InvalidInputError, match=r"got a Space: draw one with `space\.sample\(rng\)`"):
+        scale(nas.Space(nas.repeat(nas.Conv(8), 2)), 2.0)
 
 
 def test_compound():
@@ -296,6 +405,20 @@ def test_compound():
         compound(1, alpha=2, beta=1.1, gamma=0.95)
     with pytest.raises(InvalidInputError, match="`phi` must be a finite number"):
         compound(float("inf"))
+    for phi in (1e6, -1e6, 10**300, 1e308):
+        with pytest.raises(InvalidInputError, match=r"`phi` must make multipliers from 1 / 1000 to 1000"):
+            compound(phi)
+    for arguments, message in [
+        ({"cost": "x"}, "`cost` must be a finite number, got 'x'"),
+        ({"cost": math.nan}, "`cost` must be a finite number, got nan"),
+        ({"cost": 0}, "`cost` must be above 0"),
+        ({"tolerance": -1}, "`tolerance` must be at least 0, got -1"),
+        ({"tolerance": None}, "`tolerance` must be a finite number"),
+        ({"alpha": 10**400}, "`alpha` must be a finite number"),
+        ({"alpha": 1e300}, "`alpha` must be at least 1 and at most 1000"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            compound(1, **arguments)
 
 
 @given(st.floats(0.01, 100), st.floats(0, 1))

@@ -7,7 +7,7 @@ sub-sampled.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks.heads import bilinear
 from nasturtium.errors import InvalidArchitectureError, InvalidInputError
@@ -44,6 +44,7 @@ class Trellis(Block):
         code.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("filters",)
     cell: Any
     path: tuple[int, ...]
     filters: int

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
 from nasturtium.errors import InvalidInputError
+
+LARGEST = 1000.0
+"""Greatest multiplier: more is a mistake, and would fill the memory."""
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 """Of EfficientNet: found by a grid search around B0."""
@@ -47,7 +51,8 @@ def compound(
         tolerance: By how much it may differ; the defaults' product is 1.920.
 
     Raises:
-        InvalidInputError: phi is not finite; a base is below 1; the bases do not give the cost.
+        InvalidInputError: a number is not finite; a base is below 1, the cost not positive or the tolerance negative;
+            the bases do not give the cost; phi makes a multiplier of more than `LARGEST` or less than its inverse.
 
     Example:
         >>> from nasturtium.design import compound
@@ -60,13 +65,22 @@ def compound(
     _finite("phi", phi)
     for name, base in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         _finite(name, base)
-        if base < 1:
-            raise InvalidInputError(f"`{name}` must be at least 1, got {base!r}.")
+        if not 1 <= base <= LARGEST:
+            raise InvalidInputError(f"`{name}` must be at least 1 and at most {LARGEST:g}, got {base!r}.")
+    _positive_cost(cost)
+    _finite("tolerance", tolerance)
+    if tolerance < 0:
+        raise InvalidInputError(f"`tolerance` must be at least 0, got {tolerance!r}.")
     found = Multipliers(alpha, beta, gamma).cost
     if not abs(found - cost) <= tolerance:
         raise InvalidInputError(
             f"`alpha * beta^2 * gamma^2` must be {cost:g} to within {tolerance:g}, got {found:.4g} from {alpha:g}, "
             f"{beta:g} and {gamma:g}. Change the bases, or say another `cost` or `tolerance`."
+        )
+    if abs(phi) * math.log(max(alpha, beta, gamma)) > math.log(LARGEST):  # before a power overflows
+        raise InvalidInputError(
+            f"`phi` must make multipliers from 1 / {LARGEST:g} to {LARGEST:g} of the bases {alpha:g}, {beta:g} and "
+            f"{gamma:g}, got {phi!r}: give one nearer to 0."
         )
     return Multipliers(float(alpha**phi), float(beta**phi), float(gamma**phi))
 
@@ -88,16 +102,36 @@ def fast_compound(cost: float, *, width_share: float = 0.8) -> Multipliers:
         Dollar, Singh, Girshick (2021), "Fast and Accurate Model Scaling", arXiv 2103.06877; exponents as in the
         authors' code (pycls, `scaling_factors`).
     """
-    _finite("cost", cost)
+    _positive_cost(cost)
     _finite("width_share", width_share)
-    if cost <= 0:
-        raise InvalidInputError(f"`cost` must be above 0, got {cost!r}.")
     if not 0 <= width_share <= 1:
         raise InvalidInputError(f"`width_share` must lie in [0, 1], got {width_share!r}.")
     rest = (1 - width_share) / 2
     return Multipliers(float(cost**rest), float(cost ** (width_share / 2)), float(cost ** (rest / 2)))
 
 
+def check_multipliers(**multipliers: float) -> None:
+    """Refuse multipliers that are not positive numbers up to `LARGEST`.
+
+    Args:
+        **multipliers: By the name that the caller knows them by.
+
+    Raises:
+        InvalidInputError: one is not.
+    """
+    for name, value in multipliers.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 < value <= LARGEST:
+            raise InvalidInputError(f"`{name}` must be a positive multiplier of at most {LARGEST:g}, got {value!r}.")
+
+
+def _positive_cost(cost: float) -> None:
+    _finite("cost", cost)
+    if cost <= 0:
+        raise InvalidInputError(f"`cost` must be above 0, got {cost!r}.")
+
+
 def _finite(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or abs(value) > sys.float_info.max or value != value:
         raise InvalidInputError(f"`{name}` must be a finite number, got {value!r}.")

@@ -1,19 +1,22 @@
 """Scaling of a closed network: more or fewer blocks in its stages, wider or narrower, for larger or smaller images.
 
 `scale` knows no block by name. A block says itself what can be scaled: `Block.width_fields` names the fields that hold
-widths, `Block.depth_fields` those that hold the blocks of a stage or their number. `Repeat` is a stage.
+widths, `Block.depth_fields` those that hold the blocks of a stage or their number. `Repeat` is a stage. A name there
+that is a property and no field says that the block computes it from several fields: such a block is refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from nasturtium.blocks import make_divisible
+from nasturtium.design.multipliers import check_multipliers
 from nasturtium.errors import InvalidInputError, UnknownNameError
-from nasturtium.space import Architecture, Block
+from nasturtium.space import Architecture, Block, Space
 
 Network = TypeVar("Network", bound=Block | Architecture)
 
@@ -50,15 +53,17 @@ def scale(
 ) -> Scaled[Network]:
     """Scale a network's depth, width and input; at 1, 1, 1 it is the same network.
 
-    Depth: a stage grows by copies of its last block, with stride 1, and shrinks by dropping its last blocks, never
-    below one. Stages inside a block that has stages of its own keep their depth. Width: channels are multiplied and
-    rounded to multiples of `divisor`, never below 0.9 of the product; where a block has `groups`, to multiples of
-    these too (groups that equal a width, a depthwise convolution, follow it). Fields that are None, ratios and
+    Depth: a stage grows by copies of its last block, and shrinks by dropping its last blocks, never below one. In a
+    copy every field `stride`, also of the blocks inside it, is 1; a block that halves the size without such a field
+    halves it again. Stages inside a block that has stages of its own keep their depth. Width: channels are multiplied
+    and rounded to multiples of `divisor`, never below 0.9 of the product; where blocks of the network have `groups`,
+    all widths are rounded to multiples of the least common multiple of these too, since a width may be another
+    block's input (groups that equal a width, a depthwise convolution, follow it). Fields that are None, ratios and
     expansions follow by themselves. The number of classes never changes, nor does what no block names.
 
     Args:
-        network: A closed block or an architecture.
-        depth: Multiplier of the blocks in each stage.
+        network: A closed block or an architecture; of a space, also a closed one, take an architecture.
+        depth: Multiplier of the blocks in each stage; each multiplier is at most `multipliers.LARGEST`.
         width: Multiplier of the channels.
         resolution: Multiplier of the height and width of the input, each rounded to whole pixels.
         input_shape: `(channels, height, width)` before scaling; `resolution` needs it.
@@ -72,8 +77,9 @@ def scale(
         The network, of the type given, and the scaled `input_shape`.
 
     Raises:
-        InvalidInputError: a multiplier is not a positive number; the network is open; it has no stage or no width to
-            scale, or no stage that tells what to keep; there is no `input_shape` to scale.
+        InvalidInputError: a multiplier is not a positive number; the network is no block, or open; it has no stage or
+            no width to scale, or no stage that tells what to keep, or a block computes what is to be scaled from
+            several fields; there is no `input_shape` to scale.
         UnknownNameError: no such part to keep or way to round.
 
     Example:
@@ -87,36 +93,114 @@ def scale(
         Tan, Le (2019), "EfficientNet: Rethinking Model Scaling for CNNs", arXiv 1905.11946, section 3.3; rounding as
         in the authors' code; `ENDS` as in their EfficientNet-Lite.
     """
-    _check(depth=depth, width=width, resolution=resolution, divisor=divisor, round_depth=round_depth, keep=keep)
-    block = network if isinstance(network, Block) else network.block
-    if block.is_open:
-        raise InvalidInputError(
-            f"Only a closed network can be scaled, but this {type(block).__name__} has open choices: draw an "
-            "architecture with `Space(block).sample(rng)` and scale that."
-        )
+    check_multipliers(depth=depth, width=width, resolution=resolution)
+    _check(divisor, round_depth)
+    kept = _kept(keep)
+    block = _block_of(network)
     shape = _scaled_shape(input_shape, resolution, pixels)
+    total = _stages(block)
+    _check_stages(block, total, depth, kept)
     if depth == 1 and width == 1:
         return Scaled(network, shape)
-    work = _Scaling(depth, width, divisor, ROUNDINGS[round_depth], frozenset(keep), total=_stages(block))
+    _refuse_computed(block, type(block).__name__, depth, width)
+    multiple = math.lcm(divisor, *_groups(block))
+    work = _Scaling(depth, width, multiple, ROUNDINGS[round_depth], kept, total)
     scaled = work.block(block)
     work.check(block)
     return Scaled(cast("Network", scaled if isinstance(network, Block) else Architecture.of(scaled)), shape)
 
 
-def _check(
-    *, depth: float, width: float, resolution: float, divisor: int, round_depth: str, keep: Collection[Part]
-) -> None:
-    for name, value in (("depth", depth), ("width", width), ("resolution", resolution)):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= 0:
-            raise InvalidInputError(f"`{name}` must be a positive multiplier, got {value!r}.")
+def _check(divisor: int, round_depth: str) -> None:
     if isinstance(divisor, bool) or not isinstance(divisor, int) or divisor < 1:
         raise InvalidInputError(f"`divisor` must be an integer of at least 1, got {divisor!r}.")
+    if not isinstance(round_depth, str):
+        raise InvalidInputError(f"`round_depth` must be one of {', '.join(ROUNDINGS)}, got {round_depth!r}.")
     if round_depth not in ROUNDINGS:
         raise UnknownNameError("rounding of depths", round_depth, ROUNDINGS)
+
+
+def _kept(keep: Collection[Part]) -> frozenset[Part]:
+    if isinstance(keep, str) or not isinstance(keep, Collection) or any(not isinstance(part, str) for part in keep):
+        example = keep if isinstance(keep, str) and keep in ENDS else ENDS[0]
+        raise InvalidInputError(
+            f"`keep` must be a collection of the parts {', '.join(ENDS)}, for example `keep=({example!r},)`, got "
+            f"{keep!r}."
+        )
     for part in keep:
         if part not in ENDS:
             raise UnknownNameError("part to keep", part, ENDS)
+    return frozenset(keep)
+
+
+def _block_of(network: object) -> Block:
+    """The closed block to scale."""
+    if isinstance(network, Architecture):
+        return network.block
+    if not isinstance(network, Block):
+        shown = "a Space" if isinstance(network, Space) else f"{network!r} of type {type(network).__name__}"
+        hint = "draw one with `space.sample(rng)`" if isinstance(network, Space) else "give for example a `Sequential`"
+        raise InvalidInputError(f"`network` must be a closed block or an architecture, got {shown}: {hint}.")
+    if network.is_open:
+        raise InvalidInputError(
+            f"Only a closed network can be scaled, but this {type(network).__name__} has open choices: draw an "
+            "architecture with `Space(block).sample(rng)` and scale that."
+        )
+    return network
+
+
+def _check_stages(block: Block, total: int, depth: float, keep: frozenset[Part]) -> None:
+    """Refuse a network without stages where one is needed."""
+    if (depth == 1 and not keep) or total:
+        return
+    wanted = "depth to scale" if depth != 1 else f"stage that tells {', '.join(sorted(keep))}"
+    raise InvalidInputError(
+        f"This {type(block).__name__} has no {wanted}: it holds no `Repeat` and no other block with `depth_fields`. "
+        "Make its stages with `nas.repeat`, or name the fields of your block that hold them in its `depth_fields`."
+    )
+
+
+def _refuse_computed(block: Block, path: str, depth: float, width: float) -> None:
+    """Refuse a block that names a property, which it computes from several fields, as a width or a stage."""
+    for multiplier, what, names in ((depth, "depth", block.depth_fields), (width, "width", block.width_fields)):
+        computed = [
+            n for n in names if n not in block._field_names and isinstance(getattr(type(block), n, None), property)
+        ]
+        if multiplier != 1 and computed:
+            raise InvalidInputError(
+                f"The {what} of {path} cannot be scaled: {type(block).__name__} computes `{computed[0]}` from its "
+                f"fields {', '.join(block._field_names)} together. Make a network of other values of these instead."
+            )
+    for name, value in zip(block._field_names, block.values, strict=True):
+        for place, child in _blocks(f"{path}.{name}", value):
+            _refuse_computed(child, place, depth, width)
+
+
+def _blocks(path: str, value: object) -> Iterator[tuple[str, Block]]:
+    """The outermost blocks in a field's value, with their places."""
+    if isinstance(value, Block):
+        yield path, value
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from _blocks(f"{path}.{i}", item)
+
+
+def _groups(block: Block) -> Iterator[int]:
+    """Numbers of groups in a network, but for those of depthwise convolutions, which follow the width."""
+    groups = _own_groups(block)
+    if groups > 1 and not _is_depthwise(block, groups):
+        yield groups
+    for value in block.values:
+        for _, child in _blocks("", value):
+            yield from _groups(child)
+
+
+def _own_groups(block: Block) -> int:
+    groups = getattr(block, "groups", 1) if "groups" in block._field_names else 1
+    return groups if isinstance(groups, int) and groups > 1 else 1
+
+
+def _is_depthwise(block: Block, groups: int) -> bool:
+    return groups > 1 and any(getattr(block, n) == groups for n in block.width_fields if n in block._field_names)
 
 
 def _scaled_shape(input_shape: tuple[int, ...] | None, resolution: float, pixels: int | None) -> tuple[int, ...] | None:
@@ -126,7 +210,11 @@ def _scaled_shape(input_shape: tuple[int, ...] | None, resolution: float, pixels
                 "`resolution` and `pixels` scale the network's input: give `input_shape=(channels, height, width)` too."
             )
         return None
-    if len(input_shape) != 3 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in input_shape):
+    if (
+        not isinstance(input_shape, (tuple, list))
+        or len(input_shape) != 3
+        or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in input_shape)
+    ):
         raise InvalidInputError(f"`input_shape` must be (channels, height, width), got {input_shape!r}.")
     channels, *sides = input_shape
     if pixels is None:
@@ -135,7 +223,7 @@ def _scaled_shape(input_shape: tuple[int, ...] | None, resolution: float, pixels
         raise InvalidInputError(f"Give `resolution` or `pixels`, not both, got {resolution!r} and {pixels!r}.")
     if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
         raise InvalidInputError(f"`pixels` must be an integer of at least 1, got {pixels!r}.")
-    return (channels, *[round(side * pixels / min(sides)) for side in sides])
+    return (channels, *[round(Fraction(side * pixels, min(sides))) for side in sides])
 
 
 def _stages(value: object) -> int:
@@ -159,7 +247,8 @@ class _Scaling:
 
     depth: float
     width: float
-    divisor: int
+    multiple: int
+    """Of which the scaled widths are multiples."""
     rounded: Callable[[float], int]
     keep: frozenset[Part]
     total: int
@@ -188,15 +277,9 @@ class _Scaling:
         """Refuse what could not be done.
 
         Raises:
-            InvalidInputError: there was no stage, or no width, in the network.
+            InvalidInputError: there was no width in the network.
         """
         name = type(block).__name__
-        if (self.depth != 1 or self.keep) and not self.total:
-            wanted = "depth to scale" if self.depth != 1 else f"stage that tells {', '.join(sorted(self.keep))}"
-            raise InvalidInputError(
-                f"This {name} has no {wanted}: it holds no `Repeat` and no other block with `depth_fields`. Make its "
-                "stages with `nas.repeat`, or name the fields of your block that hold them in its `depth_fields`."
-            )
         if self.width != 1 and not self.widths:
             fields = ", ".join(Block.width_fields)
             raise InvalidInputError(
@@ -239,31 +322,39 @@ class _Scaling:
 
     def _own_widths(self, block: Block) -> dict[str, Any]:
         known = [n for n in block.width_fields if n in block._field_names]
-        groups = getattr(block, "groups", 1)
-        groups = groups if isinstance(groups, int) and groups > 1 else 1
-        depthwise = any(getattr(block, name) == groups > 1 for name in known)
-        multiple = math.lcm(self.divisor, 1 if depthwise else groups)
-        changes = {}
+        groups = _own_groups(block)
+        depthwise = _is_depthwise(block, groups)
+        changes: dict[str, Any] = {}
         for name in known:
             value = getattr(block, name)
-            made = self._widened(value, multiple)
+            made = self._widened(value)
             if made != value:
                 changes[name] = made
                 if depthwise and value == groups:
                     changes["groups"] = made
         return changes
 
-    def _widened(self, value: Any, multiple: int) -> Any:
+    def _widened(self, value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple([self._widened(item, multiple) for item in value])
+            return tuple([self._widened(item) for item in value])
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return value
         self.widths += 1
         if self.width == 1:
             return value
-        return value * self.width if isinstance(value, float) else make_divisible(value * self.width, multiple)
+        return value * self.width if isinstance(value, float) else make_divisible(value * self.width, self.multiple)
 
 
 def _unstrided(block: Any) -> Any:
-    """A copy to stand after a block: where that halves the size, this one does not."""
-    return replace(block, stride=1) if getattr(block, "stride", 1) != 1 else block
+    """A copy to stand after a block: its strides, also those of the blocks inside it, are 1."""
+    if isinstance(block, tuple):
+        made = tuple([_unstrided(item) for item in block])
+        return block if all(a is b for a, b in zip(made, block, strict=True)) else made
+    if not isinstance(block, Block):
+        return block
+    changes = {}
+    for name, value in zip(block._field_names, block.values, strict=True):
+        new = 1 if name == "stride" and isinstance(value, (int, tuple)) else _unstrided(value)
+        if new is not value and new != value:
+            changes[name] = new
+    return replace(cast("Any", block), **changes) if changes else block

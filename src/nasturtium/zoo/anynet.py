@@ -12,7 +12,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks import Classifier, Conv, Repeat, Sequential, conv_norm_act, make_divisible, repeat
 from nasturtium.blocks.layers import squeeze_excite
@@ -118,6 +118,7 @@ class OrderedStage(Block):
         se: See `XBlock`.
     """
 
+    depth_fields: ClassVar[tuple[str, ...]] = ("depth",)
     widths: Any
     depths: Any
     place: int

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks.heads import DeepLabHead, PixelClassifier, bilinear
 from nasturtium.blocks.layers import conv_norm_act
@@ -137,6 +137,7 @@ class AutoDeepLab(Block):
         stem: Channels of the stem's convolutions; the first and last have stride 2.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("stem",)
     trellis: Any
     head: Any = DeepLabHead()
     stem: tuple[int, int, int] = (64, 64, 128)

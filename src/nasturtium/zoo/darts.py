@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from math import comb, prod
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks.darts_cell import INPUTS, Cell, Edge, Mixed, Node, Nothing
 from nasturtium.errors import InvalidArchitectureError, InvalidInputError, ShapeError, UnknownNameError
@@ -52,6 +52,7 @@ class DARTSNetwork(Block):
         classes: Number of classes; None takes it from the task.
     """
 
+    depth_fields: ClassVar[tuple[str, ...]] = ("layers",)
     normal: Any
     reduce: Any
     width: int = 36

@@ -9,6 +9,7 @@ Reference:
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from nasturtium.blocks import Classifier, Conv, MaxPool, Sequential
 from nasturtium.errors import UnknownNameError
@@ -39,6 +40,8 @@ class DenseBlock(Block):
         growth: Channels that each adds.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("growth",)
+    depth_fields: ClassVar[tuple[str, ...]] = ("count",)
     count: int
     growth: int = 32
 

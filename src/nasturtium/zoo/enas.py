@@ -17,7 +17,7 @@ Reference:
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks.darts_cell import INPUTS, Pool, SepConv, factorized_reduction
 from nasturtium.blocks.enas_cell import AuxiliaryHead, Branch, Cell, Head, Identity, Node
@@ -65,6 +65,7 @@ class ENASMicro(Block):
         classes: Number of classes; None takes it from the task.
     """
 
+    depth_fields: ClassVar[tuple[str, ...]] = ("layers",)
     normal: Any
     reduction: Any
     width: int = 20

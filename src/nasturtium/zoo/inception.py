@@ -10,13 +10,15 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from nasturtium.blocks import Classifier
+from nasturtium.design.multipliers import check_multipliers
 from nasturtium.graph import tensor as ops
 from nasturtium.graph.tensor import Tensor
 from nasturtium.space import Block
 from nasturtium.zoo.listing import Family
-from nasturtium.zoo.scaling import check_multipliers, scaled_rows, scaled_width
+from nasturtium.zoo.scaling import scaled_rows, scaled_width
 
 EPS = 1e-3
 """Of the norms."""
@@ -71,6 +73,7 @@ class InceptionV3(Block):
         classes: Number of classes; None takes it from the task.
     """
 
+    depth_fields: ClassVar[tuple[str, ...]] = ("depth",)
     width: float = 1.0
     depth: float = 1.0
     auxiliary: bool = False
@@ -162,7 +165,7 @@ def inception_v3(
     Raises:
         InvalidInputError: a multiplier is not positive.
     """
-    check_multipliers(width, depth)
+    check_multipliers(width=width, depth=depth)
     return InceptionV3(width, depth, auxiliary, classes=classes)
 
 

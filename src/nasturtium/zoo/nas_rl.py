@@ -13,7 +13,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks import Classifier, Sequential
 from nasturtium.errors import InvalidArchitectureError, InvalidInputError
@@ -71,6 +71,7 @@ class ChainLayer(Block):
         anchors: One for each earlier layer.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("number_of_filters",)
     number_of_filters: int
     filter_height: int = 3
     filter_width: int = 3

@@ -6,7 +6,7 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks.nasnet_cell import PADDINGS, Setting
 from nasturtium.errors import InvalidInputError, ShapeError
@@ -96,6 +96,8 @@ class NASNet(Block):
         InvalidInputError: fewer than three cells, or an unknown stem or padding.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("width", "stem_width")
+    depth_fields: ClassVar[tuple[str, ...]] = ("cells",)
     normal: Any
     reduction: Any = None
     width: int = 32

@@ -53,7 +53,6 @@ class Style:
         width: Multiplier of all widths.
         depth: Multiplier of the repeats.
         divisor: Widths are rounded to multiples of this.
-        round_depth: "ceil" or "round".
         fix_ends: Whether the first and the last stage keep their depth.
         se: Fields of the blocks that say how squeeze-and-excitation is made.
         norm: Fields `eps`, `momentum` of all norms.
@@ -65,7 +64,6 @@ class Style:
     width: float = 1.0
     depth: float = 1.0
     divisor: int = 8
-    round_depth: str = "ceil"
     fix_ends: bool = False
     se: dict[str, Any] = field(default_factory=dict)
     norm: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +102,7 @@ def scaled_repeats(repeats: list[int], style: Style) -> list[int]:
         Tan, Le (2019), "EfficientNet", arXiv 1905.11946; the authors' code rounds up.
     """
     total = sum(repeats)
-    scaled = max(1, round(total * style.depth)) if style.round_depth == "round" else ceil(total * style.depth)
+    scaled = ceil(total * style.depth)
     result: list[int] = []
     for count in reversed(repeats):
         part = max(1, round(count / total * scaled))

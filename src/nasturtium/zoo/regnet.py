@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 from math import log
-from typing import Any
+from typing import Any, ClassVar
 
 from nasturtium.blocks import Classifier, conv_norm_act
 from nasturtium.errors import InvalidInputError, UnknownNameError
@@ -133,6 +133,8 @@ class RegNet(Block):
         classes: Number of classes; None takes it from the task.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("stages",)
+    depth_fields: ClassVar[tuple[str, ...]] = ("stages",)
     d: int
     w0: int
     wa: float

@@ -9,6 +9,8 @@ Reference:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from nasturtium.blocks import Conv, MaxPool, Repeat, Sequential
 from nasturtium.errors import UnknownNameError
 from nasturtium.graph import tensor as ops
@@ -35,6 +37,7 @@ class Fire(Block):
         width: Output channels, half from each; even.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("squeeze", "width")
     squeeze: int
     width: int
 
