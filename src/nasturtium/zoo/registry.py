@@ -80,7 +80,7 @@ MODULES = (
     lcnet,
     hardcorenas,
 )
-"""One module a family; each has `FAMILIES`. A new one is one line here."""
+"""One module a family; each has `FAMILIES`. A new one is its import and its line here, and its name in `zoo`."""
 
 FAMILIES: tuple[Family, ...] = tuple(family for module in MODULES for family in module.FAMILIES)
 """The families, those of the lecture first."""
