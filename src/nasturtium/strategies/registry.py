@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from importlib.metadata import entry_points
 from typing import Any
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
-from nasturtium.strategies.evolution import RegularizedEvolution
-from nasturtium.strategies.grid import Grid
-from nasturtium.strategies.local import LocalSearch
-from nasturtium.strategies.random_search import Random
 from nasturtium.trial.types import Strategy
 
 ENTRY_POINTS = "nasturtium.strategies"
 """Group of entry points under which other packages offer strategies."""
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "evolution": RegularizedEvolution,
-    "grid": Grid,
-    "local": LocalSearch,
-    "random": Random,
+STRATEGIES: dict[str, str] = {
+    "asha": "nasturtium.strategies.asha:ASHA",
+    "auto": "nasturtium.strategies.learned.auto:Auto",
+    "bananas": "nasturtium.strategies.learned.bananas:Bananas",
+    "bayesian": "nasturtium.strategies.learned.bayesian:BayesianOptimization",
+    "controller": "nasturtium.strategies.learned.controller:Controller",
+    "evolution": "nasturtium.strategies.evolution:RegularizedEvolution",
+    "grid": "nasturtium.strategies.grid:Grid",
+    "halving": "nasturtium.strategies.halving:SuccessiveHalving",
+    "hyperband": "nasturtium.strategies.hyperband:Hyperband",
+    "local": "nasturtium.strategies.local:LocalSearch",
+    "nsga2": "nasturtium.strategies.nsga2:NSGA2",
+    "optuna": "nasturtium.strategies.optuna_sampler:Optuna",
+    "predictor": "nasturtium.strategies.learned.predictor:PredictorGuided",
+    "random": "nasturtium.strategies.random_search:Random",
 }
+"""Where each strategy is found; a module is imported when its strategy is asked for."""
 
 
 def load(name: str, **options: Any) -> Strategy:
@@ -35,16 +42,25 @@ def load(name: str, **options: Any) -> Strategy:
         UnknownNameError: no strategy of that name.
         InvalidInputError: it does not take these settings, or two packages offer one name.
     """
-    makers: dict[str, Any] = dict(STRATEGIES)
+    others: dict[str, Any] = {}
     for entry in entry_points(group=ENTRY_POINTS):
-        if entry.name in makers:
+        if entry.name in STRATEGIES or entry.name in others:
             raise InvalidInputError(f"Two strategies are called {entry.name!r}: the second is {entry.value!r}.")
-        makers[entry.name] = entry
-    if name not in makers:
-        raise UnknownNameError("strategy", name, makers)
-    make = makers[name] if name in STRATEGIES else makers[name].load()
+        others[entry.name] = entry
+    if name in STRATEGIES:
+        make = strategy_class(name)
+    elif name in others:
+        make = others[name].load()
+    else:
+        raise UnknownNameError("strategy", name, [*STRATEGIES, *others])
     try:
         made: Strategy = make(**options)
     except TypeError as error:
         raise InvalidInputError(f"The strategy {name!r} does not take these settings: {error}.") from error
     return made
+
+
+def strategy_class(name: str) -> Any:
+    """The class of a strategy of `STRATEGIES`."""
+    module, _, kind = STRATEGIES[name].partition(":")
+    return getattr(importlib.import_module(module), kind)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.errors import InvalidInputError
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study.events import Listener
 from nasturtium.study.runner import Schedule
@@ -143,9 +143,7 @@ def read_strategy(strategy: Any) -> Any:
     if strategy is None:
         return strategies.RegularizedEvolution()
     if isinstance(strategy, str):
-        if strategy not in strategies.STRATEGIES:
-            raise UnknownNameError("strategy", strategy, strategies.STRATEGIES)
-        return strategies.STRATEGIES[strategy]()
+        return strategies.load(strategy)
     if not all(callable(getattr(strategy, name, None)) for name in ("setup", "ask", "recall", "tell")):
         raise InvalidInputError(
             f"`strategy` must have setup, ask, recall and tell (`nas.trial.Strategy`), got {strategy!r}."

@@ -1,0 +1,1 @@
+"""Strategies measured against each other on tables."""

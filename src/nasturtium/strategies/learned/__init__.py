@@ -1,0 +1,1 @@
+"""Strategies that train models of their own, with torch."""

@@ -1,0 +1,1 @@
+"""Models of performance: encodings, Gaussian processes, ensembles, acquisition functions."""
