@@ -1,9 +1,50 @@
-"""Estimators: how good is an architecture."""
+"""Estimators: how good is an architecture.
 
-from nasturtium.estimators.final import load_weights, measure_test
-from nasturtium.estimators.protocol import Estimator, Job
+Those that train load torch when they are asked for; tables do not need it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from nasturtium.estimators.protocol import Described, Estimator, Job
 from nasturtium.estimators.registry import ESTIMATORS, from_dict
-from nasturtium.estimators.results import read_correct
-from nasturtium.estimators.trained import Trained
 
-__all__ = ["ESTIMATORS", "Estimator", "Job", "Trained", "from_dict", "load_weights", "measure_test", "read_correct"]
+__all__ = [
+    "ESTIMATORS",
+    "Column",
+    "Described",
+    "Estimator",
+    "Job",
+    "Tabular",
+    "Trained",
+    "from_dict",
+    "load_weights",
+    "measure_test",
+    "read_correct",
+    "table",
+]
+
+_WHERE = {
+    "Column": "tables",
+    "Tabular": "tables",
+    "Trained": "trained",
+    "load_weights": "final",
+    "measure_test": "final",
+    "read_correct": "results",
+    "table": "tables",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'nasturtium.estimators' has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"nasturtium.estimators.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from nasturtium.estimators.final import load_weights, measure_test
+    from nasturtium.estimators.results import read_correct
+    from nasturtium.estimators.tables import Column, Tabular, table
+    from nasturtium.estimators.trained import Trained

@@ -69,3 +69,19 @@ class Estimator(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for worker processes and the study's file."""
         ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What an estimator may have besides: it knows identity and costs of its architectures itself, as a table does.
+
+    A search uses these in place of the canonical hash and the cost model.
+    """
+
+    def key(self, architecture: Architecture) -> str:
+        """Equal for architectures that are one to this estimator: it is then asked for one of them only."""
+        ...
+
+    def cheap_metrics(self, architecture: Architecture) -> Mapping[str, float]:
+        """What is known of an architecture before it is measured."""
+        ...

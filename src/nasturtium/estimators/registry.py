@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.estimators.protocol import Estimator
-from nasturtium.estimators.trained import Trained
 
-ESTIMATORS: dict[str, Callable[[Mapping[str, Any]], Estimator]] = {"trained": Trained.from_dict}
-"""Makers from plain JSON, by the "type" that `to_dict` writes."""
+ESTIMATORS: dict[str, str] = {
+    "tabular": "nasturtium.estimators.tables:Tabular",
+    "trained": "nasturtium.estimators.trained:Trained",
+}
+"""Classes by the "type" that their `to_dict` writes; each has `from_dict`. Imported when asked for."""
 
 
 def from_dict(data: Mapping[str, Any], *, trust: bool = False) -> Estimator:
@@ -30,7 +32,9 @@ def from_dict(data: Mapping[str, Any], *, trust: bool = False) -> Estimator:
     if not isinstance(kind, str):
         raise InvalidInputError(f"A stored estimator must have a \"type\" such as 'trained', got {dict(data)!r}.")
     if kind in ESTIMATORS:
-        return ESTIMATORS[kind](data)
+        module_name, _, class_name = ESTIMATORS[kind].partition(":")
+        known: Estimator = getattr(importlib.import_module(module_name), class_name).from_dict(data)
+        return known
     module_name, _, class_name = kind.partition(":")
     if not class_name:
         raise UnknownNameError("estimator", kind, ESTIMATORS)

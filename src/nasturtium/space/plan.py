@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence, Set
 from random import Random
 
+from nasturtium.errors import InvalidArchitectureError
 from nasturtium.space.closing import Closer
 from nasturtium.space.counting import Counter, Proposer
 from nasturtium.space.structure import Indices, Node, Structure
@@ -72,6 +73,28 @@ class Plan:
         for position in trail:
             kept[position] = indices[position]
         return tuple(kept)
+
+    def check(self, indices: Indices) -> None:
+        """Refuse indices that are none of this plan's: out of range, missing where active, given where inactive.
+
+        Raises:
+            InvalidArchitectureError: they are not.
+        """
+        if len(indices) != len(self.decisions):
+            raise InvalidArchitectureError(
+                f"This space has {len(self.decisions)} decisions, so it needs as many indices, got {len(indices)}."
+            )
+        for decision, index in zip(self.decisions, indices, strict=True):
+            if not -1 <= index < decision.count:
+                raise InvalidArchitectureError(
+                    f"The index of {decision.name!r} must be in [0, {decision.count}), or -1 where it is inactive, "
+                    f"got {index}."
+                )
+        settled = self.settle(list(indices), first_value)
+        for decision, given, needed in zip(self.decisions, indices, settled, strict=True):
+            if given != needed:
+                state = "active, so it needs an index" if given < 0 else "inactive, so its index is -1"
+                raise InvalidArchitectureError(f"The decision {decision.name!r} is {state}, got {given}.")
 
     def hierarchical(self, rng: Random) -> list[int]:
         """Each active decision uniform, from the root down."""

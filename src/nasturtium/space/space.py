@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from random import Random
 from typing import Literal, final
@@ -269,6 +269,26 @@ class Space:
                 raise InvalidArchitectureError(f"A value was given for {name!r}, which the other values deactivate.")
         self._conditions.check(settled)
         return self._make(settled)
+
+    def indices(self, architecture: Architecture) -> tuple[int, ...]:
+        """Index of each decision of an architecture, in the order of `decisions`; -1 where it is inactive.
+
+        Raises:
+            InvalidArchitectureError: the architecture is not of this space.
+        """
+        return self._indices(architecture)
+
+    def of_indices(self, indices: Sequence[int]) -> Architecture:
+        """Inverse of `indices`.
+
+        Raises:
+            InvalidArchitectureError: an index is out of range, an active decision has none, an inactive one has one,
+                or a condition does not hold.
+        """
+        wanted = tuple(int(i) for i in indices)
+        self._plan.check(wanted)
+        self._conditions.check(wanted)
+        return self._make(wanted)
 
     def settle(self, decisions: Mapping[str, int]) -> Architecture | None:
         """The architecture with given indices, where those of inactive decisions are dropped.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from nasturtium.estimators.protocol import Described
 from nasturtium.graph import Cost, CostModel, trace
 from nasturtium.space import Architecture
 from nasturtium.study.arguments import Setup
@@ -38,7 +39,12 @@ class CheapMetrics(Mapping[str, float]):
 
 
 def problem_of(setup: Setup) -> Problem:
-    """The problem of a search; costs and canonical hashes are remembered for as long as it lives."""
+    """The problem of a search; costs and canonical hashes are remembered for as long as it lives.
+
+    Where the estimator is `Described` (a table), identity and costs are those that it knows.
+    """
+    if isinstance(setup.estimator, Described):
+        return _problem(setup, setup.estimator.cheap_metrics, setup.estimator.key)
     inputs, context = tuple(setup.task.input_shape), setup.task.context
     model = CostModel(inputs, **context)
     keys: dict[Architecture, str] = {}
@@ -51,6 +57,12 @@ def problem_of(setup: Setup) -> Problem:
             keys[architecture] = trace(architecture, inputs, **context).canonical_hash
         return keys[architecture]
 
+    return _problem(setup, cheap, key)
+
+
+def _problem(
+    setup: Setup, cheap: Callable[[Architecture], Mapping[str, float]], key: Callable[[Architecture], str]
+) -> Problem:
     return Problem(
         space=setup.space,
         objectives=setup.objectives,

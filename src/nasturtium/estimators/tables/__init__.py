@@ -1,0 +1,7 @@
+"""Tables as estimators: results that are known, looked up in an instant, with a simulated clock."""
+
+from nasturtium.estimators.tables.catalog import TABLES, table
+from nasturtium.estimators.tables.column import Column
+from nasturtium.estimators.tables.tabular import Tabular
+
+__all__ = ["TABLES", "Column", "Tabular", "table"]
