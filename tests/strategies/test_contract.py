@@ -87,7 +87,7 @@ class Prying(Forgetful):
     [
         (Unseeded, "seeded", "one seed differ"),
         (Counting, "replayed", "resumed strategy"),
-        (Forgetful, "one_network", "one network gave 3"),
+        (Forgetful, "one_network", "one network gave 8"),
         (Forgetful, "finite", "twice"),
         (Forgetful, "distinct", "equal an earlier one"),
         (Forgetful, "constraints_kept", "breaks `params <= 9`"),

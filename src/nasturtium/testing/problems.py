@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 from nasturtium.space import Architecture, Block, Prefix, Space, int_range, one_of
 from nasturtium.testing.contract import ContractError
-from nasturtium.trial import Constraint, Exhausted, Objective, Problem, Proposal, Strategy, Trial
+from nasturtium.trial import FULL, Constraint, Exhausted, Fidelity, Objective, Problem, Proposal, Strategy, Trial
 
 
 class ToyLayer(Block):
@@ -52,10 +53,26 @@ def toy_metrics(architecture: Architecture) -> dict[str, float]:
     return {"params": float(1 + weighted)}
 
 
-def toy_outcome(architecture: Architecture) -> dict[str, float]:
-    """Metrics of a toy architecture: `accuracy` grows with each index, in [0, 1), so the last option is best."""
+def toy_outcome(architecture: Architecture, fidelity: Fidelity = FULL) -> dict[str, float]:
+    """Metrics of a toy architecture: `accuracy` grows with each index, in [0, 1), so the last option is best.
+
+    At a lower fidelity accuracies are lower, and ranked otherwise; see `at_fidelity`.
+    """
     cheap = toy_metrics(architecture)
-    return {**cheap, "accuracy": 1 - math.exp(-cheap["params"] / 40)}
+    return at_fidelity({**cheap, "accuracy": 1 - math.exp(-cheap["params"] / 40)}, architecture, fidelity)
+
+
+def at_fidelity(metrics: Mapping[str, float], architecture: Architecture, fidelity: Fidelity) -> dict[str, float]:
+    """Full metrics as they are measured at a fidelity.
+
+    With the product s of the shares, `accuracy` becomes `accuracy (1 + s) / 2 - 0.2 (1 - s) u`, where u in [0, 1) is
+    the network's own, so that the order of the networks changes too. The other metrics stay as they are.
+    """
+    if fidelity.is_full or "accuracy" not in metrics:
+        return dict(metrics)
+    share = math.prod(fidelity.reductions.values())
+    luck = zlib.crc32(architecture.key.encode()) / 2**32
+    return {**metrics, "accuracy": metrics["accuracy"] * (1 + share) / 2 - 0.2 * (1 - share) * luck}
 
 
 def toy_problem(space: Space | None = None, **changes: Any) -> Problem:
@@ -75,8 +92,12 @@ def at_most(limit: float) -> tuple[Constraint, ...]:
 
 
 def outcome_of(proposal: Proposal, outcome: Callable[[Architecture], Mapping[str, float]] | None = None) -> Trial:
-    """The completed trial of a proposal on the toy problem; failed where `outcome` gives nothing."""
-    metrics = (outcome or toy_outcome)(proposal.architecture)
+    """The completed trial of a proposal on the toy problem; failed where `outcome` gives nothing.
+
+    `outcome` gives the metrics at full fidelity; those at the proposal's follow by `at_fidelity`.
+    """
+    full = (outcome or toy_outcome)(proposal.architecture)
+    metrics = at_fidelity(full, proposal.architecture, proposal.fidelity)
     state = "completed" if metrics else "failed"
     return Trial(
         number=proposal.number,
@@ -102,8 +123,14 @@ class Run:
 
     @property
     def keys(self) -> list[str]:
-        """Keys of the proposed architectures."""
-        return [p.architecture.key for p in self.proposals]
+        """What was proposed: the architecture's key, and the fidelity where it is not full."""
+        return [described(p) for p in self.proposals]
+
+
+def described(proposal: Proposal, key: Callable[[Architecture], str] | None = None) -> str:
+    """An architecture's key, or another one of it, with the fidelity where it is not full: "0120 at epochs 11.1 %"."""
+    name = key(proposal.architecture) if key else proposal.architecture.key
+    return name if proposal.fidelity.is_full else f"{name} at {proposal.fidelity.text}"
 
 
 def drive(
@@ -122,7 +149,7 @@ def drive(
         problem: To solve.
         trials: Proposals to ask for.
         concurrency: Trials under way at once.
-        outcome: Metrics of an architecture; nothing for a failed trial. Default: the toy's.
+        outcome: Metrics of an architecture at full fidelity; nothing for a failed trial. Default: the toy's.
         replay: A log to recall and tell first.
 
     Raises:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from random import Random as Generator
 from typing import Any
 
@@ -18,6 +19,7 @@ from nasturtium.testing.contract import ContractError, law, require
 from nasturtium.testing.problems import (
     Run,
     at_most,
+    described,
     drive,
     outcome_of,
     toy_metrics,
@@ -25,16 +27,20 @@ from nasturtium.testing.problems import (
     toy_problem,
     toy_space,
 )
-from nasturtium.trial import Exhausted, Objective, Proposal, Strategy, Trial, Wait, violation
+from nasturtium.trial import Exhausted, Fidelity, Objective, Proposal, Strategy, Trial, Wait, violation
 
 Make = Callable[[], Strategy]
 
 INFEASIBLE_SECONDS = 20.0
 """Longest time to find out that a space holds nothing that fits."""
 STEP_SECONDS = 0.02
-"""Longest mean time of one ask and tell on a space of 20 decisions."""
+"""Longest mean time of one ask and tell on a space of 20 decisions, where a strategy does not state another."""
 AHEAD = 3
 """Proposals that are compared after each cut of a log."""
+THINNED = 7
+"""Of a strategy that may take longer than `STEP_SECONDS`, every log but the first is cut at each so many entries."""
+RUNGS = 8
+"""More fidelities than any strategy under test measures a network at."""
 
 
 @law
@@ -75,12 +81,14 @@ def keys_of(stored: Mapping[str, Any]) -> list[str]:
 
 
 @law
-def replayed(make: Make) -> None:
+def replayed(make: Make, *, thorough: bool = True) -> None:
     """Telling a log again gives the same continuation as never having stopped, wherever it is cut.
 
     At every cut the next proposals are compared, at some all that follow; with one and with four trials under way;
     with failed trials, inactive decisions, equal networks, limits that few meet, and at the end of a finite space.
+    Where it is not thorough, every cut of the first log, and each seventh of the others.
     """
+    step = 1
     for concurrency in (1, 4):
         for problem, outcome, trials in (
             (toy_problem(seed=1), None, 32),
@@ -89,11 +97,12 @@ def replayed(make: Make) -> None:
             (toy_problem(toy_space(1, 4), seed=1, key=_merged), None, 20),
         ):
             whole = drive(make(), problem, trials, concurrency=concurrency, outcome=outcome)
-            some = {0, 7, len(whole.log) // 2, len(whole.log)}
-            for cut in range(len(whole.log) + 1):
+            some = {0, 7, len(whole.log) // 2, len(whole.log)} if step == 1 else {len(whole.log) // 2}
+            for cut in sorted({*range(0, len(whole.log) + 1, step), *some}):
                 known = sum(isinstance(entry, Proposal) for entry in whole.log[:cut])
                 until = trials if cut in some else min(trials, known + AHEAD)
                 _resumes(make, whole, cut, until, problem=problem, concurrency=concurrency, outcome=outcome)
+            step = 1 if thorough else THINNED
     hard = toy_problem(toy_space(10, 4), seed=2, constraints=at_most(4))
     whole = drive(make(), hard, 5, concurrency=3)
     for cut in (1, len(whole.log) // 2):
@@ -102,8 +111,8 @@ def replayed(make: Make) -> None:
 
 def _resumes(make: Make, whole: Run, cut: int, trials: int, **circumstances: Any) -> None:
     again = drive(make(), trials=trials, replay=whole.log[:cut], **circumstances)
-    told = [(p.number, p.architecture.key, p.parents, p.origin) for p in whole.proposals[:trials]]
-    found = [(p.number, p.architecture.key, p.parents, p.origin) for p in again.proposals]
+    told = [(p.number, described(p), p.parents, p.origin) for p in whole.proposals[:trials]]
+    found = [(p.number, described(p), p.parents, p.origin) for p in again.proposals]
     if found != told:
         first = next(
             (i for i, (a, b) in enumerate(zip(found, told, strict=False)) if a != b), min(map(len, (found, told)))
@@ -133,14 +142,19 @@ def failures(make: Make) -> None:
 
 @law
 def one_network(make: Make) -> None:
-    """A space of one network gives it once, and then is exhausted."""
-    run = drive(make(), toy_problem(toy_space(2, 1)), 3)
-    require(len(run.proposals) == 1 and run.exhausted, f"A space of one network gave {len(run.proposals)}.")
+    """A space of one network gives it once, or once at each of its fidelities, and then is exhausted."""
+    run = drive(make(), toy_problem(toy_space(2, 1), trials=RUNGS), RUNGS)
+    once = len(set(run.keys)) == len(run.proposals) and run.exhausted
+    require(once, f"A space of one network gave {len(run.proposals)}.")
+    require(any(p.fidelity.is_full for p in run.proposals), "The only network is not measured at full fidelity.")
 
 
 @law
 def finite(make: Make, *, exhaustive: bool = True) -> None:
-    """A finite space gives every distinct network that meets the constraints exactly once, then is exhausted."""
+    """A finite space gives every distinct network that meets the constraints, then is exhausted.
+
+    Each comes exactly once, or at most once at each fidelity.
+    """
     for problem in (
         toy_problem(toy_space(2, 3)),
         toy_problem(toy_space(2, 3, conditional=True), key=_merged),
@@ -149,23 +163,67 @@ def finite(make: Make, *, exhaustive: bool = True) -> None:
         fits = [a for a in problem.space.enumerate() if not violation(toy_metrics(a), problem.constraints)]
         expected = {problem.key(a) for a in fits}
         for concurrency in (1, 4):
-            run = drive(make(), problem, problem.space.size + 5, concurrency=concurrency)
-            found = [problem.key(a.architecture) for a in run.proposals]
-            require(len(set(found)) == len(found), "An equal network is proposed twice.")
-            require(set(found) <= expected, "A network outside the space or the constraints is proposed.")
+            run = drive(make(), problem, RUNGS * problem.space.size, concurrency=concurrency)
+            measured = [described(p, problem.key) for p in run.proposals]
+            require(len(set(measured)) == len(measured), "An equal network is proposed twice.")
+            found = {problem.key(p.architecture) for p in run.proposals}
+            require(found <= expected, "A network outside the space or the constraints is proposed.")
             require(run.exhausted, "A finite space does not end in `Exhausted`.")
-            require(not exhaustive or set(found) == expected, f"Only {len(found)} of {len(expected)} networks came.")
+            require(not exhaustive or found == expected, f"Only {len(found)} of {len(expected)} networks came.")
+            require(any(p.fidelity.is_full for p in run.proposals), "No network is measured at full fidelity.")
 
 
 @law
 def distinct(make: Make) -> None:
-    """No two proposals are equal networks by `Problem.key`, though most architectures of the space are."""
+    """No two proposals are equal networks by `Problem.key` at one fidelity, though most architectures are equal."""
     for concurrency in (1, 4):
         problem = toy_problem(toy_space(4, 3), key=_unordered, seed=6)
         run = drive(make(), problem, 60, concurrency=concurrency)
-        keys = [problem.key(p.architecture) for p in run.proposals]
+        keys = [described(p, problem.key) for p in run.proposals]
         twice = [str(p.architecture) for i, p in enumerate(run.proposals) if keys[i] in keys[:i]]
         require(not twice, f"Networks that equal an earlier one by `Problem.key` are proposed: {'; '.join(twice[:3])}.")
+
+
+@law
+def promoted(make: Make) -> None:
+    """A network that is measured again is so at a higher fidelity, and names a trial of its own that was told."""
+    problem = toy_problem(toy_space(4, 3), seed=8, trials=90)
+    for concurrency in (1, 4):
+        told: set[int] = set()
+        proposals: list[Proposal] = []
+        for entry in drive(make(), problem, 90, concurrency=concurrency, outcome=_sometimes_failing).log:
+            if isinstance(entry, Trial):
+                told.add(entry.number)
+                continue
+            before = [p for p in proposals if problem.key(p.architecture) == problem.key(entry.architecture)]
+            proposals.append(entry)
+            if before:
+                require(
+                    all(_lower(p.fidelity, entry.fidelity) for p in before),
+                    f"{entry!r} measures a network again, but not at a higher fidelity.",
+                )
+                require(
+                    any(p.number in entry.parents and p.number in told for p in before),
+                    f"{entry!r} measures a network again; an earlier trial of it that was told must be a parent.",
+                )
+
+
+@law
+def told_again(make: Make) -> None:
+    """A trial that was told as failed may be told again as completed."""
+    strategy = make()
+    strategy.setup(toy_problem())
+    number = 0
+    for _ in range(30):
+        answer = strategy.ask(number)
+        if isinstance(answer, Wait):
+            continue
+        if isinstance(answer, Exhausted):
+            break
+        for outcome in (lambda _: {}, None):
+            strategy.tell(outcome_of(answer, outcome))
+        number += 1
+    require(number >= 2, "It stops, or waits, when trials are told again.")
 
 
 @law
@@ -211,7 +269,7 @@ def pending(make: Make) -> None:
             break
         require(isinstance(answer, Proposal), f"It answers {answer!r} on a space of {toy_space().size:,} networks.")
         if isinstance(answer, Proposal):
-            found.append(answer.architecture.key)
+            found.append(described(answer))
     require(len(set(found)) == len(found), "A pending network is proposed again.")
 
 
@@ -234,7 +292,7 @@ def out_of_order(make: Make) -> None:
             break
         if isinstance(answer, Proposal):
             open_.append(answer)
-            keys.append(answer.architecture.key)
+            keys.append(described(answer))
             log.append(answer)
         else:
             require(open_, "It waits though nothing is pending.")
@@ -243,7 +301,7 @@ def out_of_order(make: Make) -> None:
         if isinstance(expected, Proposal):
             _retell(again := make(), log[:cut])
             answer = again.ask(expected.number)
-            same = isinstance(answer, Proposal) and answer.architecture.key == expected.architecture.key
+            same = isinstance(answer, Proposal) and described(answer) == described(expected)
             require(same, f"After a log told out of order it proposes {answer!r} instead of {expected!r}.")
 
 
@@ -274,27 +332,36 @@ def public_only(make: Make) -> None:
 
 
 @law
-def fast(make: Make) -> None:
+def fast(make: Make, *, step_seconds: float = STEP_SECONDS) -> None:
     """An ask and a tell on a space of 20 decisions take little time."""
     strategy = make()
+    trials = 300 if step_seconds <= STEP_SECONDS else 100
     begun = time.perf_counter()
-    run = drive(strategy, toy_problem(toy_space(10, 8), trials=300), 300)
+    run = drive(strategy, toy_problem(toy_space(10, 8), trials=trials), trials)
     taken = (time.perf_counter() - begun) / max(1, len(run.proposals))
-    require(taken < STEP_SECONDS, f"One ask and tell takes {1e3 * taken:.1f} ms; at most {1e3 * STEP_SECONDS:g} ms.")
+    require(taken < step_seconds, f"One ask and tell takes {1e3 * taken:.1f} ms; at most {1e3 * step_seconds:g} ms.")
 
 
 STRATEGY_LAWS: tuple[Callable[..., None], ...] = (
-    seeded, fresh_process, replayed, failures, one_network, finite, distinct, constraints_kept, infeasible, pending,
-    out_of_order, several_objectives, public_only, fast,
+    seeded, fresh_process, replayed, failures, one_network, finite, distinct, promoted, told_again, constraints_kept,
+    infeasible, pending, out_of_order, several_objectives, public_only, fast,
 )  # fmt: skip
 """The laws, each a function of a maker of strategies, in the order in which they are checked."""
 
 
-def check_strategy(make_strategy: Make, *, exhaustive: bool = True, skip: Iterable[str] = ()) -> list[str]:
+def check_strategy(
+    make_strategy: Make,
+    *,
+    step_seconds: float = STEP_SECONDS,
+    exhaustive: bool = True,
+    skip: Iterable[str] = (),
+) -> list[str]:
     """Check that a strategy keeps every law of `STRATEGY_LAWS`. Takes some seconds.
 
     Args:
         make_strategy: Makes a new strategy with the same settings each time.
+        step_seconds: Longest mean time of one ask and tell on a space of 20 decisions. A strategy that trains models
+            may state more; "replayed" then cuts fewer of its logs everywhere.
         exhaustive: Whether it reaches every network of a small space; false for one that stops earlier by design.
         skip: Names of laws that it is not meant to keep, such as "fresh_process" for a class in a notebook.
 
@@ -317,11 +384,13 @@ def check_strategy(make_strategy: Make, *, exhaustive: bool = True, skip: Iterab
     if unknown:
         raise UnknownNameError("law", min(unknown), [each.__name__ for each in STRATEGY_LAWS])
     checked = [each for each in STRATEGY_LAWS if each.__name__ not in left_out]
+    settings: dict[str, dict[str, Any]] = {
+        "finite": {"exhaustive": exhaustive},
+        "replayed": {"thorough": step_seconds <= STEP_SECONDS},
+        "fast": {"step_seconds": step_seconds},
+    }
     for each in checked:
-        if each is finite:
-            finite(make_strategy, exhaustive=exhaustive)
-        else:
-            each(make_strategy)
+        each(make_strategy, **settings.get(each.__name__, {}))
     return [each.__name__ for each in checked]
 
 
@@ -338,6 +407,12 @@ class _PublicOnly:
 
     def __contains__(self, architecture: object) -> bool:
         return bool(object.__getattribute__(self, "_PublicOnly__space").contains(architecture))
+
+
+def _lower(one: Fidelity, other: Fidelity) -> bool:
+    """Whether no share of one is above the other's, and one is below."""
+    pairs = [(getattr(one, f.name), getattr(other, f.name)) for f in fields(one)]
+    return one != other and all(a <= b for a, b in pairs)
 
 
 def _minimize(metric: str) -> tuple[Any, ...]:

@@ -6,9 +6,10 @@ A strategy proposes, an estimator measures, a study runs them; none of them know
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal, Protocol
 
+from nasturtium.errors import InvalidInputError
 from nasturtium.space import Architecture, Space
 
 State = Literal["completed", "failed"]
@@ -23,6 +24,28 @@ class Fidelity:
     data: float = 1.0
     resolution: float = 1.0
     width: float = 1.0
+    seconds: float = 1.0
+    """Share of the estimator's limit of wall-clock time."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
+                raise InvalidInputError(f"The fidelity's {name!r} must be a share in (0, 1], got {value!r}.")
+
+    @property
+    def reductions(self) -> dict[str, float]:
+        """The shares below 1, by name; empty for the full setting."""
+        return {name: value for name, value in asdict(self).items() if value < 1.0}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is the estimator's own setting."""
+        return not self.reductions
+
+    @property
+    def text(self) -> str:
+        """For people: "full", or what is reduced, "epochs 11.1 %, width 50 %"."""
+        return ", ".join(f"{name} {100 * value:.3g} %" for name, value in self.reductions.items()) or "full"
 
 
 FULL = Fidelity()
@@ -126,5 +149,9 @@ class Strategy(Protocol):
         ...
 
     def tell(self, trial: Trial) -> None:
-        """Learn an outcome, failed ones included."""
+        """Learn an outcome, failed ones included.
+
+        A trial that was told as failed may be told again as completed: a multi-fidelity search, in which another
+        strategy proposes, does so when the network is measured at the fidelity that this one learns from.
+        """
         ...
