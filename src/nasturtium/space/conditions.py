@@ -17,6 +17,7 @@ from itertools import islice, product
 from math import prod, sqrt
 from random import Random
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from nasturtium.errors import (
     InfeasibleError,
@@ -30,6 +31,9 @@ from nasturtium.space.choice import Choice
 from nasturtium.space.counting import Environment, decision_id
 from nasturtium.space.plan import Plan
 from nasturtium.space.structure import Decision, Indices, Node
+
+if TYPE_CHECKING:
+    from nasturtium.space.listed import Listed
 
 LIMIT = 200_000
 """Largest number of joint values, or architectures, that is enumerated for an exact answer."""
@@ -127,6 +131,15 @@ class Conditions:
         if decisions == ():
             raise InvalidInputError("`reads` must name at least one decision, or be left out to read the architecture.")
         return Condition(predicate=predicate, reads=decisions)
+
+    @property
+    def table(self) -> Listed | None:
+        """Itself, where the architectures are listed."""
+        return None
+
+    def adding(self, condition: Condition) -> Conditions:
+        """These and one more."""
+        return Conditions(self.plan, (*self.conditions, condition))
 
     def holds(self, indices: Indices | list[int]) -> bool:
         """Whether all conditions hold."""

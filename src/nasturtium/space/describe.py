@@ -40,13 +40,15 @@ def space_from_dict(
     return block, conditions, stored.get("quoted_size")
 
 
-def space_fingerprint(block: Any, conditions: Sequence[Condition]) -> str:
-    """SHA-256 of the open block and the conditions' reads and code, 32 hexadecimal digits."""
-    content = {
+def space_fingerprint(block: Any, conditions: Sequence[Condition], rows: str | None = None) -> str:
+    """SHA-256 of the open block, the conditions' reads and code, and a table's rows; 32 hexadecimal digits."""
+    content: dict[str, Any] = {
         "version": VERSION,
         "block": _Writer().write(block),
         "conditions": [{"reads": _reads(c), "code": predicate_digest(c.predicate)} for c in conditions],
     }
+    if rows is not None:
+        content["rows"] = rows
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

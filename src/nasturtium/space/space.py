@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from random import Random
-from typing import Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from nasturtium.errors import (
     InfeasibleError,
@@ -25,6 +25,9 @@ from nasturtium.space.describe import space_fingerprint, space_from_dict, space_
 from nasturtium.space.plan import Plan
 from nasturtium.space.structure import Decision, Indices
 from nasturtium.space.vary import Only, cross, mutate, neighbours
+
+if TYPE_CHECKING:
+    from nasturtium.space.listed import Listed
 
 Sampler = Literal["uniform", "hierarchical"]
 
@@ -57,6 +60,67 @@ class Space:
         self.quoted_size = quoted_size
         self._plan = Plan(block)
         self._conditions = Conditions(self._plan, ())
+
+    @classmethod
+    def from_table(cls, space: Space, architectures: Iterable[Architecture] | Any) -> Space:
+        """The part of a space that is listed: a table of architectures as a space of its own.
+
+        It is a space like any other, but what is not listed is not in it: drawing is uniform over the rows, in whose
+        order `enumerate` and `at` go. As two rows seldom differ in one decision only, variation goes by the nearest
+        rows: `mutate` draws uniformly among the other rows of the fewest changed decisions (`only` admits rows that
+        differ nowhere else; `near` changes nothing), `neighbours` are all of these, and `cross` gives a row nearest to
+        the crossed decisions. A decision that is active in only one of two rows counts as changed.
+
+        Args:
+            space: The space of which they are.
+            architectures: Each once; or a `(rows, decisions)` array of integers, see `indices`.
+
+        Returns:
+            A new space over the same block, without the conditions of `space`, which all rows meet.
+
+        Raises:
+            InvalidInputError: there are none, or one is repeated.
+            InvalidArchitectureError: one is not of the space; the message says which.
+
+        Example:
+            >>> import nasturtium as nas
+            >>> whole = nas.Space(nas.Conv(nas.int_range(1, 100), kernel=nas.one_of(3, 5, 7)))
+            >>> table = nas.Space.from_table(whole, [whole.at(i) for i in (0, 4, 44)])
+            >>> table.size, whole.at(4) in table, whole.at(5) in table
+            (3, True, False)
+        """
+        import numpy as np  # noqa: PLC0415  (only tables need it)
+
+        from nasturtium.space.listed import listed  # noqa: PLC0415
+
+        if hasattr(architectures, "shape"):
+            matrix = np.asarray(architectures)
+        else:
+            rows = [space._indices(a) for a in architectures]
+            matrix = np.array(rows, dtype=np.int64).reshape(len(rows), len(space.decisions))
+        found = listed(space._plan, matrix)
+        if space._listed is not None or space.conditions:
+            for number, indices in enumerate(matrix.tolist()):
+                if not space._conditions.holds(indices):
+                    raise InvalidArchitectureError(f"Row {number} of the table, {indices}, is not in {space!r}.")
+        return cls._over(space, found)
+
+    @classmethod
+    def _over(cls, space: Space, conditions: Conditions) -> Space:
+        """A space over another's block, under other conditions."""
+        new = object.__new__(cls)
+        new.block, new.quoted_size, new._plan = space.block, None, space._plan
+        new._conditions = conditions
+        return new
+
+    @property
+    def _listed(self) -> Listed | None:
+        return self._conditions.table
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its architectures are listed; see `from_table`."""
+        return self._listed is not None
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -109,7 +173,7 @@ class Space:
         """
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < self.size:
             raise InvalidInputError(f"`index` must be an integer in [0, {self.size}), got {index!r}.")
-        if not self.conditions:
+        if not self.conditions and self._listed is None:
             return self._make(unrank(self._plan.structure, self._plan.counter, index))
         return self._make(self._conditions.at(index))
 
@@ -150,7 +214,10 @@ class Space:
             InvalidArchitectureError: the architecture is not of this space.
             InfeasibleError: no single change stays in the space.
         """
-        return self._make(mutate(self._conditions, self._indices(architecture), rng, only=only, near=near))
+        indices = self._indices(architecture)
+        if self._listed is not None:
+            return self._make(self._listed.mutate(indices, rng, only))
+        return self._make(mutate(self._conditions, indices, rng, only=only, near=near))
 
     def cross(
         self,
@@ -172,7 +239,10 @@ class Space:
             A child whose every decision is that of a parent in which it is active. Where conditions refuse 100
             children in a row, it is `a`.
         """
-        return self._make(cross(self._conditions, self._indices(a), self._indices(b), rng, how))
+        parents = self._indices(a), self._indices(b)
+        if self._listed is not None:
+            return self._make(self._listed.cross(*parents, rng, how))
+        return self._make(cross(self._conditions, *parents, rng, how))
 
     def neighbours(
         self, architecture: Architecture, *, only: Only = None, near: bool = False, completions: str = "first"
@@ -188,7 +258,10 @@ class Space:
             completions: How newly activated decisions are completed: "first" takes the first value of each (one
                 neighbour for each change); "all" gives every combination.
         """
-        found = neighbours(self._conditions, self._indices(architecture), only=only, near=near, completions=completions)
+        indices = self._indices(architecture)
+        if self._listed is not None:
+            return [self._make(found) for found in self._listed.neighbours(indices, only)]
+        found = neighbours(self._conditions, indices, only=only, near=near, completions=completions)
         return [self._make(indices) for indices in found]
 
     def distance(self, a: Architecture, b: Architecture) -> int:
@@ -387,22 +460,20 @@ class Space:
         Raises:
             UnknownNameError, InvalidInputError: a read decision is not in the space.
         """
-        new = object.__new__(Space)
-        new.block, new.quoted_size, new._plan = self.block, None, self._plan
-        condition = self._conditions.condition(predicate, reads)
-        new._conditions = Conditions(self._plan, (*self.conditions, condition))
-        return new
+        return self._over(self, self._conditions.adding(self._conditions.condition(predicate, reads)))
 
     # Identity
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the open block and the conditions; equal in every process."""
-        return space_fingerprint(self.block, self.conditions)
+        """Digest of the open block, the conditions and a table's rows; equal in every process."""
+        rows = None if self._listed is None else self._listed.digest
+        return space_fingerprint(self.block, self.conditions, rows)
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON. Conditions are stored by the import path of their predicates."""
-        return space_to_dict(self.block, self.conditions, self.quoted_size)
+        stored = space_to_dict(self.block, self.conditions, self.quoted_size)
+        return stored if self._listed is None else stored | {"rows": self._listed.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object], *, trust: bool = False) -> Space:
@@ -414,6 +485,10 @@ class Space:
         """
         block, conditions, quoted_size = space_from_dict(data, trust=trust)
         space = cls(block, quoted_size=quoted_size)
+        if "rows" in data:
+            from nasturtium.space.listed import read_listed  # noqa: PLC0415
+
+            space = cls._over(space, read_listed(space._plan, data["rows"]))  # type: ignore[arg-type]
         for predicate, reads in conditions:
             space = space.where(predicate, reads)
             space.quoted_size = quoted_size

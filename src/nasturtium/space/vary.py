@@ -94,14 +94,18 @@ def mutate(conditions: Conditions, indices: Indices, rng: Random, *, only: Only,
 
 def cross(conditions: Conditions, a: Indices, b: Indices, rng: Random, how: str) -> Indices:
     """A child of two architectures; see `Space.cross`."""
-    if how not in ("uniform", "one_point", "stage"):
-        raise UnknownNameError("crossover", how, ("uniform", "one_point", "stage"))
-    plan = conditions.plan
     for _ in range(100):
-        child = _merge(plan, a, b, _takes_b(plan, how, rng), rng)
+        child = crossed(conditions.plan, a, b, rng, how)
         if not conditions.conditions or conditions.holds(child):
             return child
     return a
+
+
+def crossed(plan: Plan, a: Indices, b: Indices, rng: Random, how: str) -> Indices:
+    """A child of two architectures, whatever the conditions say."""
+    if how not in ("uniform", "one_point", "stage"):
+        raise UnknownNameError("crossover", how, ("uniform", "one_point", "stage"))
+    return _merge(plan, a, b, _takes_b(plan, how, rng), rng)
 
 
 def _takes_b(plan: Plan, how: str, rng: Random) -> list[bool]:

@@ -41,13 +41,13 @@ class DatalessTask(Task):
         return self.shape
 
     @property
-    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:  # type: ignore[override]
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Refuse: there are no images."""
         self.split("train")
         raise AssertionError("unreachable")
 
     @property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """SHA-256 of name, shape and classes."""
         return hashlib.sha256(repr((self.name, self.shape, self.class_names, self.metric)).encode()).hexdigest()
 

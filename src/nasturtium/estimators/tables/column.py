@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -69,3 +70,26 @@ class Column:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InvalidInputError(f"The column {self.metric!r} must hold {expected}, got {values[row]} in row {row}.")
+
+
+def merge_repeats(rows: NDArray[Any], columns: Sequence[Column]) -> tuple[NDArray[Any], tuple[Column, ...]]:
+    """Rows and columns in which each architecture stands once, with the mean of its numbers that are known.
+
+    Args:
+        rows: `(rows, decisions)` decision indices.
+        columns: Of as many numbers.
+
+    Returns:
+        The rows, in the order of their first occurrence, and their columns.
+    """
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    group = np.argsort(order)[group.reshape(-1)]  # numbers of the groups by first occurrence
+    merged = []
+    for column in columns:
+        known = ~np.isnan(column.values)
+        count = np.bincount(group, weights=known, minlength=len(order))
+        total = np.bincount(group, weights=np.where(known, column.values, 0.0), minlength=len(order))
+        mean = np.divide(total, count, out=np.full(len(order), np.nan), where=count > 0)
+        merged.append(replace(column, values=mean))
+    return rows[np.sort(first)], tuple(merged)

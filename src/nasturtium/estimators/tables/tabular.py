@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from nasturtium.errors import DataError, InvalidInputError, TrialError, UnknownNameError
 from nasturtium.estimators.protocol import Job
-from nasturtium.estimators.tables.column import Column, Role
+from nasturtium.estimators.tables.column import ROLES, Column, Role
 from nasturtium.space import Architecture, Space
 from nasturtium.space.listed import Rows
 from nasturtium.tasks import Task
@@ -25,8 +26,13 @@ from nasturtium.trial import constraints as read_constraints
 from nasturtium.trial.types import FULL, Direction, Fidelity
 
 TABULAR_VERSION = 1
-EPOCHS_TOLERANCE = 1e-6
+TOLERANCE = 1e-6
 """Two fidelities whose shares differ by less are the same."""
+
+SHOWN = 3
+"""Metrics that the text of a table names."""
+
+Values = NDArray[np.floating[Any]]
 
 Equal = Callable[[Architecture], tuple[str, int | None]]
 """The identity of an architecture that may be a row under other decisions, and that row (None: not in the table)."""
@@ -68,7 +74,7 @@ class Tabular:
     equal: Equal | None = None
     source: Mapping[str, Any] | None = None
     _rows: Rows = field(init=False)
-    _lookup: Mapping[tuple[Role, Fidelity], Mapping[str, NDArray[np.floating[Any]]]] = field(init=False)
+    _known: Mapping[Role, Mapping[Fidelity, Mapping[str, Values]]] = field(init=False)
 
     def __post_init__(self) -> None:
         rows = Rows(self.rows)
@@ -76,9 +82,9 @@ class Tabular:
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "rows", rows.matrix)
         object.__setattr__(self, "input_shape", tuple(int(n) for n in self.input_shape))
-        lookup: dict[tuple[Role, Fidelity], dict[str, NDArray[np.floating[Any]]]] = {}
+        known: dict[Role, dict[Fidelity, dict[str, Values]]] = {role: {} for role in ROLES}
         for column in self.columns:
-            found = lookup.setdefault((column.role, column.fidelity), {})
+            found = known[column.role].setdefault(column.fidelity, {})
             if column.metric in found:
                 raise InvalidInputError(f"The table {self.name!r} has two columns {_title(column)}.")
             if len(column.values) != len(rows):
@@ -87,8 +93,8 @@ class Tabular:
                     f"{len(column.values):,}."
                 )
             found[column.metric] = column.values
-        object.__setattr__(self, "_lookup", lookup)
-        if ("validation", FULL) not in lookup:
+        object.__setattr__(self, "_known", known)
+        if FULL not in known["validation"]:
             raise InvalidInputError(f"The table {self.name!r} needs a validation column at full fidelity.")
         repeated = rows.first_repeated()
         if repeated is not None:
@@ -110,23 +116,22 @@ class Tabular:
     @property
     def metrics(self) -> tuple[str, ...]:
         """What an estimate measures."""
-        return tuple(self._lookup["validation", FULL])
+        return tuple(self._known["validation"][FULL])
 
     @property
     def cheap(self) -> tuple[str, ...]:
         """What is known of an architecture before it is trained."""
-        return tuple(self._lookup.get(("cheap", FULL), ()))
+        return tuple(self._known["cheap"].get(FULL, ()))
 
     @cached_property
     def fidelities(self) -> tuple[Fidelity, ...]:
         """At which estimates are known, the cheapest first, the full one last."""
-        found = [fidelity for role, fidelity in self._lookup if role == "validation"]
-        return tuple(sorted(found, key=lambda f: (_cost(f), f.width)))
+        return tuple(sorted(self._known["validation"], key=_cost))
 
     @property
     def timed(self) -> bool:
         """Whether the table has training times; else a full evaluation counts as 1 s on the simulated clock."""
-        return any(role == "seconds" for role, _ in self._lookup)
+        return bool(self._known["seconds"])
 
     def architecture(self, row: int) -> Architecture:
         """The architecture of a row."""
@@ -136,17 +141,16 @@ class Tabular:
 
     def column(self, metric: str, fidelity: Fidelity = FULL, role: Role = "validation") -> NDArray[np.floating[Any]]:
         """All rows' numbers of a metric, read-only, for figures and for measuring regret."""
-        found = self._lookup.get((role, self._nearest(fidelity, role)), {})
+        found = self._at(role, fidelity)
         if metric not in found:
             raise UnknownNameError(f"{role} column of the table {self.name!r}", metric, found)
         return found[metric]
 
     def best(self, metric: str = "accuracy", direction: Direction = "maximize") -> tuple[float, Architecture]:
         """The best value of a metric over all rows at full fidelity, and its architecture (the first of several)."""
-        values = self._lookup["validation", FULL].get(metric)
-        values = self.column(metric, role="cheap") if values is None and metric in self.cheap else values
-        if values is None:
+        if metric not in self.metrics and metric not in self.cheap:
             raise UnknownNameError(f"metric of the table {self.name!r}", metric, (*self.metrics, *self.cheap))
+        values = self.column(metric, role="validation" if metric in self.metrics else "cheap")
         row = int(np.nanargmax(values) if direction == "maximize" else np.nanargmin(values))
         return float(values[row]), self.architecture(row)
 
@@ -187,18 +191,19 @@ class Tabular:
             InvalidInputError: the table has no such fidelity.
         """
         row = self._row(architecture)
-        known = self._lookup["validation", self._nearest(fidelity, "validation")]
-        found = {name: float(values[row]) for name, values in known.items()}
-        if any(value != value for value in found.values()):
-            found = {name: value for name, value in found.items() if value == value}
-            if not found:
-                raise TrialError(
-                    f"The table {self.name!r} has no result of architecture {architecture.key} at {_text(fidelity)}: "
-                    "it was not measured there, or failed.",
-                    kind="missing",
-                )
+        found = {}
+        for name, values in self._at("validation", fidelity).items():
+            value = float(values[row])
+            if value == value:
+                found[name] = value
+        if not found:
+            raise TrialError(
+                f"The table {self.name!r} has no result of architecture {architecture.key} at {_text(fidelity)}: it "
+                "was not measured there, or failed.",
+                kind="missing",
+            )
         if self.timed:
-            found["train_seconds"] = self.seconds(architecture, fidelity)
+            found["train_seconds"] = self._seconds(row, fidelity)
         return found
 
     def cheap_metrics(self, architecture: Architecture) -> dict[str, float]:
@@ -207,8 +212,7 @@ class Tabular:
         Raises:
             TrialError: the table has no row for it.
         """
-        row = self._row(architecture)
-        return {n: float(v[row]) for n, v in self._lookup.get(("cheap", FULL), {}).items() if v[row] == v[row]}
+        return self._all("cheap", architecture)
 
     def report(self, architecture: Architecture) -> dict[str, float]:
         """Columns that are for the report only, such as "test_accuracy": nothing that searches may read them.
@@ -216,30 +220,32 @@ class Tabular:
         Raises:
             TrialError: the table has no row for it.
         """
-        row = self._row(architecture)
-        return {n: float(v[row]) for n, v in self._lookup.get(("test", FULL), {}).items() if v[row] == v[row]}
+        return self._all("test", architecture)
 
     def seconds(self, architecture: Architecture, fidelity: Fidelity = FULL) -> float:
         """What one evaluation costs on the simulated clock.
 
         The table's time at this fidelity; else its time at full fidelity, or 1.0 where it has no times, multiplied by
-        the shares of epochs and data.
+        the shares of epochs, data and seconds.
 
         Raises:
             TrialError: the table has no row for it, or no time.
         """
-        share = fidelity.epochs * fidelity.data
-        if not self.timed:
-            return share
-        row = self._row(architecture)
-        for known, factor in ((self._nearest(fidelity, "seconds", strict=False), 1.0), (FULL, share)):
-            values = next(iter(self._lookup.get(("seconds", known), {}).values()), None) if known else None
-            if values is not None and values[row] == values[row]:
-                return float(values[row]) * factor
+        return self._seconds(self._row(architecture), fidelity) if self.timed else _share(fidelity)
+
+    def _seconds(self, row: int, fidelity: Fidelity) -> float:
+        known = self._known["seconds"]
+        for place, factor in ((self._same("seconds", fidelity), 1.0), (FULL, _share(fidelity))):
+            for values in known[place].values() if place in known else ():
+                if values[row] == values[row]:
+                    return float(values[row]) * factor
         raise TrialError(
-            f"The table {self.name!r} has no training time of architecture {architecture.key} at {_text(fidelity)}.",
-            kind="missing",
+            f"The table {self.name!r} has no training time of row {row} at {_text(fidelity)}.", kind="missing"
         )
+
+    def _all(self, role: Role, architecture: Architecture) -> dict[str, float]:
+        row = self._row(architecture)
+        return {n: float(v[row]) for n, v in self._known[role].get(FULL, {}).items() if v[row] == v[row]}
 
     def _row(self, architecture: Architecture) -> int:
         row = self.row(architecture)
@@ -252,20 +258,26 @@ class Tabular:
             )
         return row
 
-    def _nearest(self, fidelity: Fidelity, role: Role, *, strict: bool = True) -> Any:
-        """The table's own fidelity that equals a given one but for rounding."""
-        if (role, fidelity) in self._lookup:
+    def _at(self, role: Role, fidelity: Fidelity) -> Mapping[str, Values]:
+        """The columns of a role at a fidelity."""
+        same = self._same(role, fidelity)
+        if same is None:
+            known = ", ".join(map(_text, self.fidelities))
+            raise InvalidInputError(
+                f"The table {self.name!r} has no {role} columns at {_text(fidelity)}; it has results at {known} "
+                "(`table.fidelities`)."
+            )
+        return self._known[role][same]
+
+    def _same(self, role: Role, fidelity: Fidelity) -> Fidelity | None:
+        """The table's own fidelity that equals a given one but for rounding; None where it has none."""
+        if fidelity in self._known[role]:
             return fidelity
         given = asdict(fidelity)
-        for known_role, known in self._lookup:
-            if known_role == role and all(abs(given[k] - v) < EPOCHS_TOLERANCE for k, v in asdict(known).items()):
+        for known in self._known[role]:
+            if all(abs(given[name] - share) < TOLERANCE for name, share in asdict(known).items()):
                 return known
-        if not strict:
-            return None
-        known_texts = ", ".join(map(_text, self.fidelities))
-        raise InvalidInputError(
-            f"The table {self.name!r} has no results at {_text(fidelity)}; it has {known_texts} (`table.fidelities`)."
-        )
+        return None
 
     # -- as an estimator and as a problem ----------------------------------------------------------------------------
 
@@ -289,9 +301,9 @@ class Tabular:
         """
         limits = read_constraints(constraints)
         known = (*self.metrics, *self.cheap, "train_seconds") if self.timed else (*self.metrics, *self.cheap)
-        for wish in (*objectives, *limits):
-            if wish.metric not in known:
-                raise UnknownNameError(f"metric of the table {self.name!r}", wish.metric, known)
+        for metric in (*[o.metric for o in objectives], *[c.metric for c in limits]):
+            if metric not in known:
+                raise UnknownNameError(f"metric of the table {self.name!r}", metric, known)
         return Problem(
             space=self.space, objectives=tuple(objectives), constraints=limits, seed=seed, trials=trials,
             cheap_metrics=self.cheap_metrics, key=self.key,
@@ -368,11 +380,18 @@ class Tabular:
         return write(self, Path(path))
 
     def __repr__(self) -> str:
-        return f"<Tabular {self.name!r}: {len(self):,} rows of {', '.join(self.metrics)}>"
+        shown = ", ".join(self.metrics[:SHOWN]) + (" …" if len(self.metrics) > SHOWN else "")
+        return f"<Tabular {self.name!r}: {len(self):,} rows of {shown}>"
 
 
-def _cost(fidelity: Fidelity) -> float:
-    return fidelity.epochs * fidelity.data * fidelity.resolution
+def _cost(fidelity: Fidelity) -> tuple[float, ...]:
+    shares = asdict(fidelity)
+    return prod(shares.values()), *shares.values()
+
+
+def _share(fidelity: Fidelity) -> float:
+    """The part of a full training's time that can be told from the fidelity alone."""
+    return fidelity.epochs * fidelity.data * fidelity.seconds
 
 
 def _text(fidelity: Fidelity) -> str:
