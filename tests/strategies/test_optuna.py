@@ -24,15 +24,17 @@ optuna = pytest.importorskip("optuna")
 
 TRAJECTORY = Path(__file__).with_name("trajectories") / "optuna.json"
 TWO = (*toy_problem().objectives, Objective(metric="params", direction="minimize"))
-REST = [each.__name__ for each in STRATEGY_LAWS if each.__name__ != "replayed"]
 SLOW = "fast"
 """Not ours to keep: Optuna takes what it takes (`benchmarks/strategies.py` measures it)."""
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_laws(sampler: str) -> None:
-    """All but "replayed", which resumes hundreds of runs: see the next test, and the slow one."""
-    check_strategy(lambda: Optuna(sampler), skip=["replayed", SLOW])
+@pytest.mark.parametrize(
+    ("sampler", "options"), [("tpe", {"n_startup_trials": 20, "n_ei_candidates": 4}), ("nsga2", {"population_size": 8})]
+)
+def test_laws(sampler: str, options: dict[str, int]) -> None:
+    """With few tries and candidates, and without the laws that resume many runs, for speed: they are in the slow one."""
+    slow = {"replayed", "fresh_process", SLOW} | ({"finite", "out_of_order"} if sampler == "tpe" else set())
+    check_strategy(lambda: Optuna(sampler, options, tries=3), skip=slow)
 
 
 @pytest.mark.slow
@@ -46,11 +48,16 @@ def test_every_law(sampler: str) -> None:
 def test_resumes_exactly(sampler: str, concurrency: int) -> None:
     """Generations (population 6), the sequence of QMC and CMA's covariance come back, wherever the log is cut."""
     options = {"population_size": 6} if sampler.startswith("nsga") else {}
-    for space in (toy_space(4, 3), toy_space(4, 3, conditional=True)):
-        problem = toy_problem(space, seed=5, constraints=at_most(20), key=lambda a: str(sorted(a.decisions.values())))
-        whole = drive(Optuna(sampler, options), problem, 26, concurrency=concurrency)
-        for cut in range(1, len(whole.log), 9):
-            again = drive(Optuna(sampler, options), problem, 26, concurrency=concurrency, replay=whole.log[:cut])
+    options = {"n_startup_trials": 8, "n_ei_candidates": 6} if sampler == "tpe" else options
+
+    def make() -> Optuna:
+        return Optuna(sampler, options, tries=3)
+
+    for space in (toy_space(3, 3), toy_space(3, 3, conditional=True)):
+        problem = toy_problem(space, seed=5, constraints=at_most(18), key=lambda a: str(sorted(a.decisions.values())))
+        whole = drive(make(), problem, 20, concurrency=concurrency)
+        for cut in (7, 18, len(whole.log) - 6):
+            again = drive(make(), problem, 20, concurrency=concurrency, replay=whole.log[:cut])
             assert [(p.architecture.key, p.origin) for p in again.proposals] == [
                 (p.architecture.key, p.origin) for p in whole.proposals
             ]
@@ -65,8 +72,8 @@ def test_the_gaussian_process_resumes_exactly() -> None:
 
 
 def test_the_gaussian_process_runs() -> None:
-    run = drive(Optuna("gp", {"n_startup_trials": 3}), toy_problem(toy_space(1, 3)), 5, concurrency=2)
-    assert len(set(run.keys)) == 5
+    run = drive(Optuna("gp", {"n_startup_trials": 3}, tries=2), toy_problem(toy_space(1, 3)), 4, concurrency=2)
+    assert len(set(run.keys)) == 4
 
 
 def test_trajectory() -> None:
@@ -160,20 +167,20 @@ def test_cheap_constraints_are_pruned_and_measured_ones_told() -> None:
     assert {t.state.name for t in cheap._study._study.trials} >= {"PRUNED", "COMPLETE"}
     measured = Optuna("tpe", {"n_startup_trials": 20})
     problem = toy_problem(toy_space(5, 3), constraints=at_most(16), cheap_metrics=lambda _: {}, trials=100)
-    run = drive(measured, problem, 70)
+    run = drive(measured, problem, 50)
     asked = measured._study._study.trials[0]
     [stored] = [v for k, v in asked.system_attrs.items() if k.startswith("constraints")]
     amount = stored[0] if isinstance(stored, (list, tuple)) else stored
     assert math.isclose(amount, toy_metrics(run.proposals[0].architecture)["params"] / 16 - 1)
     kept = [trial.metrics["params"] <= 16 for trial in run.trials]
-    assert sum(kept[-20:]) > sum(kept[:20])
+    assert sum(kept[-15:]) > sum(kept[:15])
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp"])
 def test_several_objectives(sampler: str) -> None:
-    trials = 12 if sampler == "gp" else 40
-    options = {"n_startup_trials": 9} if sampler == "gp" else {}
-    run = drive(Optuna(sampler, options), toy_problem(toy_space(3, 3), objectives=TWO), trials, concurrency=2)
+    trials = 10 if sampler == "gp" else 20
+    options = {"n_startup_trials": 8} if sampler == "gp" else {}
+    run = drive(Optuna(sampler, options, tries=3), toy_problem(toy_space(3, 3), objectives=TWO), trials, concurrency=2)
     assert len(run.proposals) == trials
 
 
@@ -221,7 +228,8 @@ def test_cma_es_refuses_what_it_cannot_model() -> None:
 
 @pytest.mark.parametrize("name", ["TPESampler", "optuna.samplers:TPESampler"])
 def test_a_sampler_by_the_name_of_its_class(name: str) -> None:
-    assert drive(Optuna(name), toy_problem(), 12).keys == drive(Optuna("tpe"), toy_problem(), 12).keys
+    problem = toy_problem(toy_space(2, 3))
+    assert drive(Optuna(name), problem, 11).keys == drive(Optuna("tpe"), problem, 11).keys
 
 
 def test_without_optuna_the_command_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,18 +25,27 @@ def preferences(problem: Problem, trials: Sequence[Trial]) -> list[tuple[float, 
     """A key for each trial among the others; smaller is better.
 
     Violation of the constraints first (Deb et al. 2002, constraint domination), then, for several objectives, the
-    number of the front and the crowding distance within it; for one objective its value.
+    number of the front and the crowding distance within it, both among those of equal violation (so that a network
+    that breaks a limit does not push one that meets it off its front); for one objective its value.
     """
     if len(problem.objectives) == 1:
         return [lexicographic(problem, t) for t in trials]
+    directions = [o.direction for o in problem.objectives]
     points = [point_of(t, problem.objectives) for t in trials]
-    fronts = ranks(points, [o.direction for o in problem.objectives])
-    spread = [0.0] * len(trials)
-    for front in set(fronts):
-        members = [i for i, number in enumerate(fronts) if number == front]
-        for i, distance in zip(members, crowding([points[i] for i in members]), strict=True):
-            spread[i] = distance
-    return [
-        (violation(t.metrics, problem.constraints), float(front), -distance)
-        for t, front, distance in zip(trials, fronts, spread, strict=True)
-    ]
+    missed = [violation(t.metrics, problem.constraints) for t in trials]
+    keys: list[tuple[float, ...]] = [()] * len(trials)
+    for amount, equals in _groups(missed).items():
+        fronts = ranks([points[i] for i in equals], directions)
+        for front, places in _groups(fronts).items():
+            members = [equals[place] for place in places]
+            for i, distance in zip(members, crowding([points[i] for i in members]), strict=True):
+                keys[i] = (amount, float(front), -distance)
+    return keys
+
+
+def _groups(values: Sequence[float]) -> dict[float, list[int]]:
+    """The places of each value."""
+    found: dict[float, list[int]] = {}
+    for place, value in enumerate(values):
+        found.setdefault(value, []).append(place)
+    return found

@@ -146,6 +146,37 @@ def hypervolume(points: Iterable[Point], reference: Point, directions: Sequence[
     return _volume(_maximal(shifted))
 
 
+def hypervolume_history(
+    trials: Iterable[Trial],
+    objectives: Sequence[Objective],
+    reference: Point,
+    constraints: Sequence[Constraint] = (),
+) -> list[float]:
+    """Hypervolume of the front of the first trial, the first two, and so on, in the order given.
+
+    Args:
+        trials: Failed ones, those that break a constraint and those with NaN add nothing.
+        objectives: At least one.
+        reference: Values of the objectives, worse than what counts; see `hypervolume`.
+        constraints: Which a trial must meet.
+
+    Returns:
+        One volume for each trial; it never falls.
+    """
+    directions = [o.direction for o in objectives]
+    front: list[Point] = []
+    history: list[float] = []
+    volume = hypervolume([], reference, directions)
+    for trial in trials:
+        point = point_of(trial, objectives)
+        counts = trial.state == "completed" and not _has_nan(point) and violation(trial.metrics, constraints) == 0
+        if counts and not any(p == point or dominates(p, point, directions) for p in front):
+            front = [p for p in front if not dominates(point, p, directions)] + [point]
+            volume = hypervolume(front, reference, directions)
+        history.append(volume)
+    return history
+
+
 def _volume(boxes: list[tuple[float, ...]]) -> float:
     """Volume of the union of boxes [0, b], none inside another."""
     if not boxes:
