@@ -19,7 +19,9 @@ __all__ = [
     "Trained",
     "from_dict",
     "load_weights",
+    "make_table",
     "measure_test",
+    "merge_repeats",
     "read_correct",
     "table",
 ]
@@ -29,7 +31,9 @@ _WHERE = {
     "Tabular": "tables",
     "Trained": "trained",
     "load_weights": "final",
+    "make_table": "tables",
     "measure_test": "final",
+    "merge_repeats": "tables",
     "read_correct": "results",
     "table": "tables",
 }
@@ -46,5 +50,5 @@ def __getattr__(name: str) -> object:
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.estimators.final import load_weights, measure_test
     from nasturtium.estimators.results import read_correct
-    from nasturtium.estimators.tables import Column, Tabular, table
+    from nasturtium.estimators.tables import Column, Tabular, make_table, merge_repeats, table
     from nasturtium.estimators.trained import Trained

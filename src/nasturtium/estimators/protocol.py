@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from nasturtium.space import Architecture
 from nasturtium.tasks import Task
+from nasturtium.trial import Metric
 from nasturtium.trial.types import Fidelity
 
 
@@ -77,6 +78,11 @@ class Described(Protocol):
 
     A search uses these in place of the canonical hash and the cost model.
     """
+
+    @property
+    def known_metrics(self) -> Mapping[str, Metric]:
+        """What it measures or knows besides the library's own metrics; objectives and constraints may name these."""
+        ...
 
     def key(self, architecture: Architecture) -> str:
         """Equal for architectures that are one to this estimator: it is then asked for one of them only."""

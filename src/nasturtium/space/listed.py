@@ -79,7 +79,7 @@ class Rows:
         places = (self._places[row.tobytes()] for row in self.matrix)
         return next((first, number) for number, first in enumerate(places) if first != number)
 
-    def changes(self, indices: Sequence[int], positions: Iterable[int] | None = None) -> NDArray[np.unsignedinteger[Any]]:
+    def changes(self, indices: Sequence[int], positions: Iterable[int] | None = None) -> NDArray[Any]:
         """For each row the number of decisions that differ from these.
 
         Args:
@@ -87,7 +87,7 @@ class Rows:
             positions: The decisions that count; None for all.
         """
         small = len(indices) <= np.iinfo(np.uint8).max
-        total = np.zeros(len(self.matrix), dtype=np.uint8 if small else np.uint32)
+        total: NDArray[Any] = np.zeros(len(self.matrix), dtype=np.uint8 if small else np.uint32)
         for position in range(len(indices)) if positions is None else positions:
             total += (self._columns[position] != indices[position]).view(np.uint8)
         return total

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nasturtium.errors import InvalidInputError
+from nasturtium.estimators.protocol import Described
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study.events import Listener
 from nasturtium.study.runner import Schedule
@@ -100,18 +101,26 @@ def read_setup(
     """
     if baseline not in (None, "random"):
         raise InvalidInputError(f"`baseline` must be 'random' or None, got {baseline!r}.")
+    measured_by = read_estimator(estimator)
+    extra = measured_by.known_metrics if isinstance(measured_by, Described) else None
     return Setup(
         space=read_space(space),
         task=read_task(task),
         strategy=read_strategy(strategy),
-        estimator=read_estimator(estimator),
-        objectives=read_objectives(maximize, minimize),
-        constraints=read_constraints(constraints),
+        estimator=measured_by,
+        objectives=read_objectives(maximize, minimize, extra=extra),
+        constraints=read_constraints(constraints, extra=extra),
         options=Options(**options),
         baseline=baseline,
         references=tuple((str(name), read_closed(name, block)) for name, block in references),
         listeners=tuple(listeners),
     )
+
+
+def stored_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
+    """The objectives of a stored study, "maximize accuracy" each; what they name was checked when it was begun."""
+    pairs = [text.split() for text in texts]
+    return tuple(Objective(metric=metric, direction=direction) for direction, metric in pairs)  # type: ignore[arg-type]
 
 
 def read_space(space: object) -> Space:

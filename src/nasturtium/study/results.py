@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nasturtium.errors import StoreError
-from nasturtium.space import Architecture
+from nasturtium.errors import NasturtiumError, StoreError
+from nasturtium.space import Architecture, Space
+from nasturtium.study.arguments import stored_objectives
 from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
 from nasturtium.study.database import Location, locate
 from nasturtium.study.store import LoggedTrial, RunRecord, Store, StudyRecord
@@ -22,9 +23,11 @@ from nasturtium.trial import (
     Trial,
     format_constraint,
     pareto_trials,
-    parse_objective,
     violation,
 )
+
+if TYPE_CHECKING:
+    from nasturtium.estimators import Tabular
 
 SEARCH, BASELINE, REFERENCE = "search", "baseline:random", "reference"
 
@@ -129,7 +132,7 @@ class Study:
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """In order of importance for `best`: the first counts."""
-        return tuple(parse_objective(text) for text in self._record().settings["compared"]["objectives"])
+        return stored_objectives(self._record().settings["compared"]["objectives"])
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -281,6 +284,35 @@ class Study:
              **{f"test_{name}": value for name, value in (m.test_metrics or {}).items()}}
             for m in members
         ]  # fmt: skip
+
+    def tabular(self, *, space: Space | None = None) -> Tabular:
+        """All trials of all runs as a table, on which any strategy can be replayed: rows, fidelities, seconds.
+
+        The table's space lists the architectures that were tried. Costs that the library computes are cheap, all else
+        was measured; repeated trials of an architecture are averaged, and a failed one fails again in the table (kind
+        "missing"). Hand-designed references that are not of the space are left out.
+
+        Args:
+            space: The space, where the study cannot hold it (a condition that is a lambda).
+
+        Returns:
+            The table, in memory; `save(path)` writes it, `nas.estimators.table(path)` reads it.
+
+        Raises:
+            StoreError: no trial completed at full fidelity, or the space is needed.
+        """
+        from nasturtium.study.tabulate import tabulate  # noqa: PLC0415
+
+        try:
+            used = Space.from_dict(self.space, trust=self._trust) if space is None else space
+        except NasturtiumError as error:
+            raise StoreError(
+                f"The space of {self.location.text!r} cannot be made again from the study: {error} Or give it: "
+                "`study.tabular(space=…)`."
+            ) from error
+        members = [member for run in self._runs() for member in self.members(run.role)]
+        task = self.task
+        return tabulate(self.location.text, used, members, task["input_shape"], int(task["context"]["classes"]))
 
     # -- taking home -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from nasturtium.errors import InfeasibleError, InvalidInputError, StoreError, TrialError
+from nasturtium.space import Architecture
 from nasturtium.study import events
 from nasturtium.study.executors import Executor
 from nasturtium.study.store import LoggedTrial, RunRecord, Store
@@ -230,7 +231,7 @@ class Runner:
         measured = dict(outcome.metrics or {})
         if outcome.metrics is not None:
             error, kind = self._unusable(measured)
-        metrics = {} if error is not None else dict(self.problem.cheap_metrics(proposal.architecture)) | measured
+        metrics = {} if error is not None else self._known(proposal.architecture) | measured
         return Trial(
             number=proposal.number,
             architecture=proposal.architecture,
@@ -243,6 +244,11 @@ class Runner:
             error_kind=kind,
             seconds=outcome.seconds,
         )
+
+    def _known(self, architecture: Architecture) -> dict[str, float]:
+        """The cheap metrics that are known: a table may lack some."""
+        cheap = self.problem.cheap_metrics(architecture)
+        return {name: value for name, value in cheap.items() if not math.isnan(value)}
 
     def _unusable(self, measured: Mapping[str, float]) -> tuple[str, Literal["diverged"]] | tuple[None, None]:
         bad = {name: value for name, value in measured.items() if not math.isfinite(value)}

@@ -25,6 +25,7 @@ from nasturtium.study.arguments import (
     read_setup,
     read_space,
     read_task,
+    stored_objectives,
 )
 from nasturtium.study.codec import describe, restore
 from nasturtium.study.database import Location, locate
@@ -37,7 +38,7 @@ from nasturtium.study.results import Study, StudyInterrupted
 from nasturtium.study.runner import Runner, Schedule
 from nasturtium.study.store import Store, StudyRecord
 from nasturtium.study.worker import MARK
-from nasturtium.trial import Constraint, Problem, parse_objective
+from nasturtium.trial import Constraint, Problem
 from nasturtium.trial.types import Strategy
 
 
@@ -186,7 +187,7 @@ def resume(
         task=read_task(task) if task is not None else _stored_task(record, location),
         strategy=restore(compared["strategy"], "strategy", trust=trust),
         estimator=restore(compared["estimator"], "estimator", trust=trust),
-        objectives=tuple(parse_objective(text) for text in compared["objectives"]),
+        objectives=stored_objectives(compared["objectives"]),
         constraints=tuple(Constraint(**c) for c in compared["constraints"]),
         options=Options(**values),
         baseline=baseline or free["baseline"],

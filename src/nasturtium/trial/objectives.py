@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from nasturtium.errors import InvalidInputError
-from nasturtium.trial.metrics import Metric, Unit, metric
+from nasturtium.trial.metrics import METRICS, Metric, Unit, metric
 from nasturtium.trial.types import Constraint, Objective
 
 UNITS: Mapping[Unit, Mapping[str, float]] = {
@@ -153,8 +153,12 @@ def constraints(
 
 
 def format_constraint(constraint: Constraint, *, extra: Mapping[str, Metric] | None = None) -> str:
-    """Write a constraint so that `parse_constraint` reads it back exactly: "params <= 60k"."""
-    subject = metric(constraint.metric, extra=extra)
+    """Write a constraint so that `parse_constraint` reads it back exactly: "params <= 60k".
+
+    A metric that is not known here, such as a table's own, is written as a number.
+    """
+    known = {**METRICS, **(extra or {})}
+    subject = known.get(constraint.metric) or Metric(name=constraint.metric)
     return f"{constraint.metric} {constraint.relation} {subject.format_exact(constraint.limit)}"
 
 

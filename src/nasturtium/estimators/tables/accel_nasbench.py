@@ -33,7 +33,7 @@ def read(root: Path, part: str, *, source: Mapping[str, Any]) -> Tabular:
 
     "accuracy" is the top-1 accuracy on ImageNet's validation images after the paper's shortened training, one seed;
     "top5_accuracy" likewise. Simulated seconds are the file's training times. Cheap are "params", "macs",
-    "throughput_<platform>" in images a second, and "latency_<platform>" in seconds (left out where the file has none).
+    "throughput_<platform>" in images a second, and "latency_<platform>" in seconds (NaN where the file has none).
 
     The table is a sample, so `table.space` lists its rows. Its decisions are the file's; its blocks stand for the
     file's on EfficientNet-B0's widths, and their own costs are not the file's, whose networks are not defined there.

@@ -31,7 +31,9 @@ def table(name: str | Path, data_root: str | Path | None = None, **options: Any)
         name: "nasbench201/cifar10", "nasbench201/cifar100", "nasbench201/imagenet16", "nasbench101",
             "accel_nasbench", "latency_fbnet"; or the path of a file in the plain format, ".npz" or ".parquet".
         data_root: Folder of the published tables' files; None for the environment variable NASTURTIUM_DATA.
-        **options: Of the table, for example `observed="one_seed"` for the noisy variant of NAS-Bench-201.
+        **options: Of the table: `observed="one_seed"` for the noisy variant of NAS-Bench-201, `space="whole"` for all
+            encodings of NAS-Bench-101, `trust=True` for a file whose space has blocks of modules that are to be
+            imported.
 
     Raises:
         UnknownNameError: no table of that name.
@@ -47,9 +49,9 @@ def table(name: str | Path, data_root: str | Path | None = None, **options: Any)
     if text.endswith(SUFFIXES):
         from nasturtium.estimators.tables.plain import read  # noqa: PLC0415
 
-        if options:
-            raise InvalidInputError(f"A file in the plain format takes no options, got {', '.join(options)}.")
-        return read(Path(name))
+        if set(options) - {"trust"}:
+            raise InvalidInputError(f"A file in the plain format takes the option `trust` only, got {options!r}.")
+        return read(Path(name), **options)
     base, _, part = text.partition("/")
     if base not in TABLES:
         raise UnknownNameError(f"table (and no file ending in {' or '.join(SUFFIXES)})", text, TABLES)

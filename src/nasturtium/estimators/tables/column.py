@@ -25,7 +25,8 @@ class Column:
         values: `(rows,)` numbers.
         role: "validation": what a search measures; "cheap": known before training; "test": for the report only, no
             search reads it; "seconds": the time of one training, which drives the simulated clock.
-        fidelity: At which the numbers were measured. Cheap columns have none but the full one.
+        fidelity: At which the numbers were measured. Columns that are cheap or of the test have
+            none.
         missing: Whether a NaN is admitted and means "not known". Otherwise it is an error.
 
     Raises:
@@ -41,6 +42,8 @@ class Column:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise InvalidInputError(f"The role of a column must be one of {', '.join(ROLES)}, got {self.role!r}.")
+        if self.role in ("cheap", "test") and self.fidelity != FULL:
+            raise InvalidInputError(f"A {self.role} column has no fidelity, got {self.fidelity!r} of {self.metric!r}.")
         try:
             values = np.ascontiguousarray(self.values, dtype=np.float64)
         except (TypeError, ValueError) as error:

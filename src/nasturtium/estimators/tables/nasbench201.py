@@ -39,7 +39,7 @@ def read(root: Path, part: str, *, source: Mapping[str, Any], observed: str = "m
 
     "accuracy" is that of validation: after 200 epochs, and after the 12 of a separate short training (fidelity
     `epochs=0.06`). Cheap are "params", "mflops" (in the file's counting, with pooling and norms), the zero-cost scores
-    "naswot", "ntk", "nasi", "zen" (left out where they failed), and "latency_<device>_<batch>" in seconds, measured of
+    "naswot", "ntk", "nasi", "zen" (NaN where they failed), and "latency_<device>_<batch>" in seconds, measured of
     the CIFAR-100 network. For the report only: "test_accuracy" and "mean_accuracy", that of validation over the seeds,
     which the noisy variant's regret is measured with. The file has no training times, so a full evaluation counts as
     1 s on the simulated clock.

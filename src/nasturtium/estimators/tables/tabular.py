@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from nasturtium.space import Architecture, Space
 from nasturtium.space.listed import Rows
 from nasturtium.tasks import Task
 from nasturtium.tasks.dataless import without_data
-from nasturtium.trial import Constraint, Objective, Problem
+from nasturtium.trial import METRICS, Constraint, Metric, Objective, Problem
 from nasturtium.trial import constraints as read_constraints
 from nasturtium.trial.types import FULL, Direction, Fidelity
 
@@ -207,12 +207,13 @@ class Tabular:
         return found
 
     def cheap_metrics(self, architecture: Architecture) -> dict[str, float]:
-        """What is known of an architecture before it is trained; values that the table lacks are left out.
+        """What is known of an architecture before it is trained; NaN, which meets no limit, where the table lacks it.
 
         Raises:
             TrialError: the table has no row for it.
         """
-        return self._all("cheap", architecture)
+        row = self._row(architecture)
+        return {name: float(values[row]) for name, values in self._known["cheap"].get(FULL, {}).items()}
 
     def report(self, architecture: Architecture) -> dict[str, float]:
         """Columns that are for the report only, such as "test_accuracy": nothing that searches may read them.
@@ -220,7 +221,8 @@ class Tabular:
         Raises:
             TrialError: the table has no row for it.
         """
-        return self._all("test", architecture)
+        row = self._row(architecture)
+        return {n: float(v[row]) for n, v in self._known["test"].get(FULL, {}).items() if v[row] == v[row]}
 
     def seconds(self, architecture: Architecture, fidelity: Fidelity = FULL) -> float:
         """What one evaluation costs on the simulated clock.
@@ -235,17 +237,14 @@ class Tabular:
 
     def _seconds(self, row: int, fidelity: Fidelity) -> float:
         known = self._known["seconds"]
-        for place, factor in ((self._same("seconds", fidelity), 1.0), (FULL, _share(fidelity))):
-            for values in known[place].values() if place in known else ():
+        same = self._same("seconds", fidelity)
+        for place, factor in ((same, 1.0), (FULL, _share(fidelity))):
+            for values in known.get(place, {}).values() if place is not None else ():
                 if values[row] == values[row]:
                     return float(values[row]) * factor
         raise TrialError(
             f"The table {self.name!r} has no training time of row {row} at {_text(fidelity)}.", kind="missing"
         )
-
-    def _all(self, role: Role, architecture: Architecture) -> dict[str, float]:
-        row = self._row(architecture)
-        return {n: float(v[row]) for n, v in self._known[role].get(FULL, {}).items() if v[row] == v[row]}
 
     def _row(self, architecture: Architecture) -> int:
         row = self.row(architecture)
@@ -299,7 +298,7 @@ class Tabular:
         Raises:
             UnknownNameError: an objective or a constraint is on what the table does not have.
         """
-        limits = read_constraints(constraints)
+        limits = read_constraints(constraints, extra=self.known_metrics)
         known = (*self.metrics, *self.cheap, "train_seconds") if self.timed else (*self.metrics, *self.cheap)
         for metric in (*[o.metric for o in objectives], *[c.metric for c in limits]):
             if metric not in known:
@@ -308,6 +307,12 @@ class Tabular:
             space=self.space, objectives=tuple(objectives), constraints=limits, seed=seed, trials=trials,
             cheap_metrics=self.cheap_metrics, key=self.key,
         )  # fmt: skip
+
+    @cached_property
+    def known_metrics(self) -> Mapping[str, Metric]:
+        """The table's metrics that are not the library's own, for the objectives and constraints of a search."""
+        names = [(name, False) for name in self.metrics] + [(name, True) for name in self.cheap]
+        return {name: _metric(name, cheap) for name, cheap in names if name not in METRICS}
 
     @property
     def deterministic(self) -> bool:
@@ -382,6 +387,15 @@ class Tabular:
     def __repr__(self) -> str:
         shown = ", ".join(self.metrics[:SHOWN]) + (" …" if len(self.metrics) > SHOWN else "")
         return f"<Tabular {self.name!r}: {len(self):,} rows of {shown}>"
+
+
+def _metric(name: str, cheap: bool) -> Metric:
+    """A metric of which the name is all that is known."""
+    if name.startswith("latency") or name.endswith("seconds"):
+        return Metric(name=name, unit="seconds", cheap=cheap)
+    if "accuracy" in name:
+        return Metric(name=name, unit="fraction", cheap=cheap, direction="maximize", highest=1.0)
+    return Metric(name=name, cheap=cheap, lowest=-inf)
 
 
 def _cost(fidelity: Fidelity) -> tuple[float, ...]:
