@@ -47,8 +47,8 @@ def trials_at(points: list[tuple[float, ...]], names: str = "xyz", first: int = 
     return made
 
 
-# Two fronts, by hand: A(1,5) B(2,3) C(4,2) D(6,1) do not dominate each other; E(3,5) F(5,4) are dominated, E by A and B,
-# F by B and C; G(6,6) by all but D... and E, F.
+# Fronts by hand: A(1,5) B(2,3) C(4,2) D(6,1) do not dominate each other; A and B dominate E(3,5), B and C
+# dominate F(5,4), E and F do not dominate each other; all dominate G(6,6).
 POINTS = [(1, 5), (2, 3), (4, 2), (6, 1), (3, 5), (5, 4), (6, 6)]
 
 
@@ -68,7 +68,7 @@ def test_crowding_by_hand() -> None:
     ("size", "kept"), [(2, "AD"), (3, "ABD"), (4, "ABCD"), (5, "ABCDE"), (6, "ABCDEF"), (7, "ABCDEFG")]
 )
 def test_survival_by_hand(size: int, kept: str) -> None:
-    """Whole fronts first; of the front that is cut the ends, then B (1.35) before C (1.3); E before F as the earlier."""
+    """Whole fronts first; of the one that is cut the ends, then B (1.35) before C (1.3); E before F as the earlier."""
     found = survivors(Problem(space=SPACE, objectives=DOWN), trials_at(POINTS), size)
     assert "".join(sorted("ABCDEFG"[t.number] for t in found)) == kept
 
@@ -134,7 +134,7 @@ def test_sorting_and_crowding_are_those_of_pymoo(objectives: int) -> None:
 
 
 def test_generations() -> None:
-    """The first population is random; its children are bred of it until as many were told, and then of the survivors."""
+    """The first population is random; children are bred of it until as many were told, then of the survivors."""
     problem = toy_problem(toy_space(10, 3), objectives=TWO, trials=120)
     run = drive(NSGA2(population=8), problem, 40)
     assert [p.origin for p in run.proposals[:8]] == ["random"] * 8

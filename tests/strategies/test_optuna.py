@@ -16,7 +16,7 @@ import pytest
 from nasturtium.errors import InvalidInputError, MissingExtraError, UnknownNameError
 from nasturtium.space import Block, Space, one_of
 from nasturtium.strategies.optuna_sampler import Optuna
-from nasturtium.testing import STRATEGY_LAWS, check_strategy, drive, toy_problem, toy_space
+from nasturtium.testing import check_strategy, drive, toy_problem, toy_space
 from nasturtium.testing.problems import at_most, toy_metrics
 from nasturtium.trial import Objective
 
@@ -32,8 +32,8 @@ SLOW = "fast"
     ("sampler", "options"), [("tpe", {"n_startup_trials": 20, "n_ei_candidates": 4}), ("nsga2", {"population_size": 8})]
 )
 def test_laws(sampler: str, options: dict[str, int]) -> None:
-    """With few tries and candidates, and without the laws that resume many runs, for speed: they are in the slow one."""
-    slow = {"replayed", "fresh_process", SLOW} | ({"finite", "out_of_order"} if sampler == "tpe" else set())
+    """With few tries and candidates, without the laws that resume many runs: those are in the slow test."""
+    slow = ["replayed", "fresh_process", "finite", "out_of_order", SLOW]
     check_strategy(lambda: Optuna(sampler, options, tries=3), skip=slow)
 
 

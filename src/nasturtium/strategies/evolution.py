@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from random import Random
@@ -12,6 +12,7 @@ from typing import Any
 from nasturtium.errors import InvalidInputError, NasturtiumError
 from nasturtium.space import Architecture
 from nasturtium.strategies.candidates import Candidates
+from nasturtium.strategies.kinds import Mutation, check_weights
 from nasturtium.strategies.preference import preferences, usable
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal
@@ -32,6 +33,11 @@ class RegularizedEvolution:
         how: Crossover, "uniform", "one_point" or "stage" (see `Space.cross`).
         only: Which decisions mutation may change (a pattern of names or several), for example "*.kernel".
         near: Whether mutation moves to nearest values only.
+        mutation: Weights of kinds of mutations: "depth" (the next smaller or larger number of copies of a `repeat`: a
+            block is appended, its decisions drawn, or the last one is removed), "operator" (any other value), "number"
+            (of a width, kernel, resolution …: the next smaller or larger) or patterns of names, for example
+            `{"depth": 1, "operator": 2, "*.width": 1}`. None gives every active decision an equal chance, and every
+            other value of it. It takes the place of `only`.
         warm_start: Architectures to begin with, as `Architecture.to_dict` gives them, or architectures.
 
     Notes:
@@ -52,7 +58,9 @@ class RegularizedEvolution:
     how: str = "uniform"
     only: str | Sequence[str] | None = None
     near: bool = False
+    mutation: Mapping[str, float] | None = None
     warm_start: Sequence[Any] = ()
+    _mutation: Mutation | None = field(init=False, repr=False, compare=False, default=None)
     _candidates: Candidates = field(init=False, repr=False, compare=False)
     _problem: Problem = field(init=False, repr=False, compare=False)
     _queue: deque[Trial] = field(init=False, repr=False, compare=False)
@@ -68,13 +76,18 @@ class RegularizedEvolution:
             raise InvalidInputError(f"`sample` must be in [1, population={self.population}], got {self.sample}.")
         if not 0 <= self.crossover <= 1:
             raise InvalidInputError(f"`crossover` must be a probability in [0, 1], got {self.crossover!r}.")
+        if self.mutation is not None:
+            check_weights(self.mutation)
+            if self.only is not None:
+                raise InvalidInputError("Give `only` or `mutation`, not both: each says which decisions may change.")
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain JSON."""
         warm = [a.to_dict() if isinstance(a, Architecture) else a for a in self.warm_start]
         return {
             "population": self.population, "sample": self.sample, "crossover": self.crossover, "how": self.how,
-            "only": self.only, "near": self.near, "warm_start": warm,
+            "only": self.only, "near": self.near,
+            "mutation": None if self.mutation is None else dict(self.mutation), "warm_start": warm,
         }  # fmt: skip
 
     @classmethod
@@ -91,8 +104,10 @@ class RegularizedEvolution:
 
         Raises:
             InvalidArchitectureError: an architecture to begin with is not of the space.
+            UnknownNameError, InvalidInputError: `mutation` names no decision of the space.
         """
         self._problem = problem
+        self._mutation = None if self.mutation is None else Mutation(problem.space, self.mutation, near=self.near)
         self._candidates = Candidates(problem)
         self._queue = deque(maxlen=self._size)
         self._ranking = None
@@ -151,6 +166,9 @@ class RegularizedEvolution:
         return proposal
 
     def _mutated(self, architecture: Architecture, rng: Random) -> Architecture:
+        if self._mutation is not None:
+            child = self._mutation(architecture, rng)
+            return self._problem.space.sample(rng) if child is None else child
         try:
             return self._problem.space.mutate(architecture, rng, only=self.only, near=self.near)
         except InvalidInputError:

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import pairwise
 from random import Random
 from typing import Any
 
 from nasturtium.errors import InvalidInputError, MissingExtraError, UnknownNameError
 from nasturtium.space import Architecture
-from nasturtium.space.structure import Decision
 from nasturtium.strategies.candidates import Candidates
+from nasturtium.strategies.kinds import is_increasing
 from nasturtium.strategies.preference import usable
 from nasturtium.trial import Constraint, Trial, point_of
 from nasturtium.trial.types import Exhausted, Problem, Proposal
@@ -186,7 +185,7 @@ class _Study:
         self._problem = problem
         self._limits: tuple[Constraint, ...] | None = None
         self._settable = hasattr(self._optuna.trial.Trial, "set_constraint")  # Optuna 5; before, a function
-        self._integer = [settings.ordered and _is_ordered(d) for d in problem.space.decisions]
+        self._integer = [settings.ordered and is_increasing(d) for d in problem.space.decisions]
         self._controlled, self._roots = _controls(problem)
         with self._quiet():
             sampler = self._sampler(settings)
@@ -345,15 +344,6 @@ def _import(name: str) -> Any:
         raise MissingExtraError(
             "`nas.strategies.Optuna` needs the package `optuna`; run `pip install 'nasturtium[optuna]'`."
         ) from error
-
-
-def _is_ordered(decision: Decision) -> bool:
-    """Whether the values are increasing numbers."""
-    if decision.choice.count > 1000:  # no list of options that anyone wrote
-        return False
-    values = decision.options
-    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    return len(numbers) == len(values) and all(a < b for a, b in pairwise(numbers))
 
 
 def _controls(problem: Problem) -> tuple[dict[tuple[int, int], list[int]], list[int]]:
