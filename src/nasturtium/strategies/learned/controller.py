@@ -44,7 +44,8 @@ class Controller:
             networks and hardly move within some hundred.
         batch: Told trials of an update; 10 is ENAS'. It is what budgets of 100 to 1,000 trials have room for:
             NASNet's 20 would leave 5 updates in 100.
-        baseline_decay: d of the moving average b <- d b + (1 - d) R, which begins at the first reward; 0.95 is NASNet's.
+        baseline_decay: d of the moving average b <- d b + (1 - d) R, which begins at the first reward; 0.95 is that of
+            NASNet.
         entropy: Weight of the entropy bonus, per token in nats; 1e-4 is ENAS'.
         temperature: Divides the logits; 1 leaves them (ENAS has 5 for other data, None for CIFAR).
         tanh_constant: c of `c * tanh(logit / temperature)`; None leaves the logits unbounded. ENAS' is 1.10, which
@@ -70,7 +71,8 @@ class Controller:
         PPO has no value network: its advantages are R - b over their root mean square in the batch. Layers are not
         grown in number, and no attention selects skip connections: any decision is one token, those of more than 256
         values several. Of ENAS, only the controller is here, not the shared weights.
-        Repeated exactly by seed where floating point is; an update costs O(batch x tokens x hidden^2).
+        Weights are float32: a seed repeats its search exactly where torch repeats its sums (one machine, one version);
+        elsewhere rounding may turn a draw. An update costs O(batch x tokens x hidden^2).
 
     Reference:
         Zoph, Le (2017), "Neural architecture search with reinforcement learning", arXiv 1611.01578, section 3.2;
@@ -208,7 +210,7 @@ class Controller:
 
     def _learn(self) -> None:
         """Update the weights by the batch."""
-        advantages = torch.tensor([e.advantage for e in self._told], dtype=torch.float64)
+        advantages = torch.tensor([e.advantage for e in self._told], dtype=self._policy.dtype)
         batch = Batch.of(self._tokens, [e.sentence(self._tokens) for e in self._told])
         if self.algorithm == "reinforce":
             self._climb(lambda: reinforce(self._policy.score(batch), advantages, self.entropy))

@@ -1,7 +1,7 @@
 """The controller's network: an LSTM with a softmax for each token.
 
-Weights are float64 tensors. Sequences are drawn with numpy, step by step and without autograd's overhead, from the
-same memory; they are scored for learning with torch, all steps at once. A test holds the two together.
+Sequences are drawn with numpy, step by step and without autograd's overhead, from the weights' own memory; they are
+scored for learning with torch, all steps at once. A test holds the two together.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from nasturtium.strategies.learned.controller_tokens import Emission, Sentence, Tokens
 
+Floats = npt.NDArray[np.floating[Any]]
+
 INIT = 0.08
 """Weights begin uniform in [-0.08, 0.08] (Zoph and Le 2017, section 4.1)."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,27 @@ class Policy:
         seed: Of the initial weights.
         temperature: Divides the logits.
         tanh_constant: c of `c * tanh(logit / temperature)`; None leaves the logits unbounded.
+        dtype: Of the weights. In float32 `torch.lstm` is one fused call, a fifth of the time that float64 takes for 10
+            sequences of 20 tokens and 64 units.
     """
 
     def __init__(
-        self, tokens: Tokens, *, hidden: int, layers: int, seed: int, temperature: float, tanh_constant: float | None
+        self,
+        tokens: Tokens,
+        *,
+        hidden: int,
+        layers: int,
+        seed: int,
+        temperature: float,
+        tanh_constant: float | None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.tokens, self.hidden, self.layers = tokens, hidden, layers
+        self.tokens, self.hidden, self.layers, self.dtype = tokens, hidden, layers, dtype
         self.temperature, self.tanh_constant = temperature, tanh_constant
         generator = torch.Generator().manual_seed(seed)
 
         def made(*shape: int) -> Tensor:
-            empty = torch.empty(shape, dtype=torch.float64, device="cpu")
+            empty = torch.empty(shape, dtype=dtype, device="cpu")
             return empty.uniform_(-INIT, INIT, generator=generator).requires_grad_()
 
         self.embedding = made(tokens.rows + 1, hidden)  # the last row begins a sequence
@@ -87,7 +97,8 @@ class Policy:
         uniform = np.random.default_rng(rng.getrandbits(128)).random
         embedding = self._arrays[0]
         emissions = [Emission(self.tokens) for _ in range(count)]
-        state = [(np.zeros((count, self.hidden)), np.zeros((count, self.hidden))) for _ in range(self.layers)]
+        zeros = np.zeros((count, self.hidden), dtype=embedding.dtype)
+        state = [(zeros, zeros)] * self.layers
         inputs = np.full(count, self.tokens.rows)
         while True:
             groups: dict[int, list[int]] = {}
@@ -100,8 +111,7 @@ class Policy:
             chances = uniform(count)
             for slot, rows in groups.items():
                 ranges = [emissions[row].allowed() for row in rows]
-                low, high = (np.array(bounds) for bounds in zip(*ranges, strict=True))
-                values = self._pick(output[rows], slot, low, high, chances[rows], temperature)
+                values = self._pick(output[rows], slot, ranges, chances[rows], temperature)
                 inputs[rows] = self.tokens.starts[slot] + values
                 for row, value in zip(rows, values.tolist(), strict=True):
                     emissions[row].take(value)
@@ -111,25 +121,31 @@ class Policy:
         for layer in range(self.layers):
             w_input, w_hidden, b_input, b_hidden = self._arrays[3 + 4 * layer : 7 + 4 * layer]
             h, c = state[layer]
-            i, f, g, o = np.split(x @ w_input.T + h @ w_hidden.T + (b_input + b_hidden), 4, axis=1)
-            c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
-            x = _sigmoid(o) * np.tanh(c)
+            gates = x @ w_input.T + h @ w_hidden.T + (b_input + b_hidden)
+            opened, size = _sigmoid(gates), self.hidden
+            c = opened[:, size : 2 * size] * c + opened[:, :size] * np.tanh(gates[:, 2 * size : 3 * size])
+            x = opened[:, 3 * size :] * np.tanh(c)
             state[layer] = (x, c)
         return x
 
-    def _pick(self, output: Floats, slot: int, low: Any, high: Any, chances: Floats, temperature: float) -> Any:
+    def _pick(
+        self, output: Floats, slot: int, ranges: Sequence[tuple[int, int]], chances: Floats, temperature: float
+    ) -> npt.NDArray[np.int64]:
         """Draw a value of a slot for each row, by inverting the distribution's cumulative sum."""
         start, width = self.tokens.starts[slot], self.tokens.widths[slot]
         rows = slice(start, start + width)
         logits = (output @ self._arrays[1][rows].T + self._arrays[2][rows]) / self.temperature
         if self.tanh_constant is not None:
             logits = self.tanh_constant * np.tanh(logits)
-        numbers = np.arange(width)
-        allowed = (numbers >= low[:, None]) & (numbers < high[:, None])
-        logits = np.where(allowed, logits / temperature, -np.inf)
+        logits = logits / temperature
+        bounds = np.array(ranges)
+        if any(each != (0, width) for each in ranges):
+            numbers = np.arange(width)
+            logits[(numbers < bounds[:, :1]) | (numbers >= bounds[:, 1:])] = -np.inf
         total = np.cumsum(np.exp(logits - logits.max(axis=1, keepdims=True)), axis=1)
         values = (total <= chances[:, None] * total[:, -1:]).sum(axis=1)
-        return np.minimum(values, high - 1)  # a chance of almost 1 may round up to the whole
+        found: npt.NDArray[np.int64] = np.minimum(values, bounds[:, 1] - 1)  # a chance of almost 1 may round up to 1
+        return found
 
     # Scoring, with torch
 
@@ -137,10 +153,10 @@ class Policy:
         """Log-probability and entropy of every token of sequences, differentiable in the weights."""
         batch = sentences if isinstance(sentences, Batch) else Batch.of(self.tokens, sentences)
         count, steps = batch.inputs.shape
-        state = torch.zeros(self.layers, count, self.hidden, dtype=torch.float64)
+        state = torch.zeros(self.layers, count, self.hidden, dtype=self.dtype)
         embedded = self.embedding[batch.inputs]  # (sequence, step, hidden)
         output = torch.lstm(embedded, (state, state), self.cells, True, self.layers, 0.0, False, False, True)[0]
-        scores = [torch.zeros(count, steps, dtype=torch.float64) for _ in range(2)]
+        scores = [torch.zeros(count, steps, dtype=self.dtype) for _ in range(2)]
         for group in batch.groups:
             logits = self._logits(output[group.where], group, count)
             logs = torch.log_softmax(logits.masked_fill(~group.allowed, -torch.inf), dim=1)
@@ -158,7 +174,7 @@ class Policy:
         block = slice(group.first, group.first + group.slots * group.width)
         heads = self.heads[block].view(group.slots, group.width, self.hidden)
         biases = self.biases[block].view(group.slots, 1, group.width)
-        table = torch.zeros(group.slots * count, self.hidden, dtype=torch.float64)
+        table = torch.zeros(group.slots * count, self.hidden, dtype=self.dtype)
         table = table.index_copy(0, group.places, spoken).view(group.slots, count, self.hidden)
         product = torch.baddbmm(biases, table, heads.transpose(1, 2)).view(group.slots * count, group.width)
         logits = product[group.places] / self.temperature
@@ -229,4 +245,5 @@ class Batch:
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    result: Floats = 0.5 * (1.0 + np.tanh(0.5 * x))  # without overflow
+    return result
