@@ -1,11 +1,10 @@
-"""Strategies measured against each other on tables."""
+"""Strategies measured against each other on tables.
 
-from nasturtium.bench.comparison import Comparison, Progress, compare, load
-from nasturtium.bench.naming import Named
-from nasturtium.bench.run import Run
-from nasturtium.bench.simulation import simulate
-from nasturtium.bench.summary import Summary, summarize
-from nasturtium.bench.tables import load_table
+Names are loaded on first use, since worker processes need few of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 __all__ = [
     "Comparison",
@@ -19,3 +18,32 @@ __all__ = [
     "simulate",
     "summarize",
 ]
+
+_WHERE = {
+    "Comparison": "comparison",
+    "Named": "naming",
+    "Progress": "comparison",
+    "Run": "run",
+    "Summary": "summary",
+    "compare": "comparison",
+    "load": "comparison",
+    "load_table": "tables",
+    "simulate": "simulation",
+    "summarize": "summary",
+}
+
+if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from nasturtium.bench.comparison import Comparison, Progress, compare, load
+    from nasturtium.bench.naming import Named
+    from nasturtium.bench.run import Run
+    from nasturtium.bench.simulation import simulate
+    from nasturtium.bench.summary import Summary, summarize
+    from nasturtium.bench.tables import load_table
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'nasturtium.bench' has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"nasturtium.bench.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found

@@ -14,10 +14,12 @@ from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
-from nasturtium.bench.cells import THREADS, Cell, Conditions, clean, load_runs, plan, prepare_process, run_cell
+from nasturtium.bench.cells import THREADS, Cell, Conditions, prepare_process, run_cell
+from nasturtium.bench.naming import Named
+from nasturtium.bench.planning import clean, load_runs, plan, stored_run
 from nasturtium.bench.run import Run
 from nasturtium.bench.simulation import ACCURACY, Schedule
-from nasturtium.errors import InvalidInputError, StoreError, StudyMismatchError
+from nasturtium.errors import InvalidInputError, StoreError, StudyMismatchError, UnknownNameError
 from nasturtium.trial import Constraint, Objective
 
 
@@ -68,6 +70,21 @@ class Comparison:
                 )
         ordered = {key: tuple(sorted(group, key=lambda run: run.settings["seed"])) for key, group in grouped.items()}
         return cls(runs=ordered, failures=tuple(failures), remarks=tuple(_remarks(ordered)))
+
+    def select(self, strategies: Sequence[str] = (), tables: Sequence[str] = ()) -> Comparison:
+        """Only these strategies and tables, in this order; without any, all of them as they are.
+
+        Raises:
+            UnknownNameError: one was not run.
+        """
+        names = [str(Named.parse(text)) for text in strategies] or list(self.strategies)
+        places = list(tables) or list(self.tables)
+        for what, asked, known in (("strategy", names, self.strategies), ("table", places, self.tables)):
+            for name in asked:
+                if name not in known:
+                    raise UnknownNameError(f"{what} of this comparison", name, known)
+        kept = {(s, t): self.runs[(s, t)] for s in names for t in places if (s, t) in self.runs}
+        return Comparison(runs=kept, failures=self.failures, remarks=tuple(_remarks(kept)))
 
     @property
     def strategies(self) -> tuple[str, ...]:
@@ -189,12 +206,12 @@ def _ordered(runs: Sequence[Run], cells: Sequence[Cell]) -> list[Run]:
 
 def _is_missing(cell: Cell, *, redo: bool) -> bool:
     try:
-        stored = cell.stored()
+        stored = stored_run(cell)
     except StudyMismatchError:
         if redo:
             return True
         raise
-    return stored is None or (redo and stored.facts.get("code") != cell.code)
+    return stored is None or (redo and stored.facts.get("code") != cell.facts["code"])
 
 
 def _run_all(cells: Sequence[Cell], processes: int, progress: Callable[[Progress], None]) -> list[tuple[str, str]]:

@@ -49,6 +49,8 @@ class Named:
             raise _unreadable(text, "one pair of brackets is expected")
         if call.args or any(keyword.arg is None for keyword in call.keywords):
             raise _unreadable(text, "every option needs its name")
+        if len({keyword.arg for keyword in call.keywords}) < len(call.keywords):
+            raise _unreadable(text, "an option is given twice")
         return cls(match["name"], tuple((str(k.arg), _value(k.value, text)) for k in call.keywords))
 
     def __str__(self) -> str:

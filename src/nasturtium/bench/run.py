@@ -33,7 +33,7 @@ class Run:
         facts: How it went: "ended" (why), "seconds" of real time, versions.
         number: Of the proposal.
         key: Row of the table.
-        fidelity: `(evaluation, 4)`: shares of epochs, data, resolution, width.
+        fidelity: `(evaluation, share)`: the fields of `Fidelity` in their order.
         share: What the evaluation costs, in full evaluations.
         values: `(evaluation, objective)`; NaN where it failed.
         violation: Of all constraints, relative; infinite where it failed.

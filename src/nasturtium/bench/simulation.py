@@ -8,7 +8,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -18,17 +18,18 @@ from nasturtium.bench.run import Run
 from nasturtium.bench.tables import Table, extremes
 from nasturtium.errors import InfeasibleError, InvalidInputError, TrialError
 from nasturtium.trial import Constraint, Objective, Strategy, violation
-from nasturtium.trial.types import Exhausted, Fidelity, Problem, Proposal, Trial, Wait
+from nasturtium.trial.types import FULL, Exhausted, Fidelity, Problem, Proposal, Trial, Wait
 
 Schedule = Literal["asynchronous", "deterministic"]
 ACCURACY = (Objective(metric="accuracy", direction="maximize"),)
+SHARES = tuple(field.name for field in fields(Fidelity))
 SLACK = 1e-9
 """Rounding of sums of shares of epochs."""
 
 
 def share_of(fidelity: Fidelity) -> float:
-    """Cost of an evaluation in full ones: linear in epochs and data, quadratic in resolution and width."""
-    return fidelity.epochs * fidelity.data * fidelity.resolution**2 * fidelity.width**2
+    """Cost of an evaluation in full ones: linear in epochs, data and time, quadratic in resolution and width."""
+    return fidelity.epochs * fidelity.data * fidelity.seconds * fidelity.resolution**2 * fidelity.width**2
 
 
 def simulate(
@@ -119,14 +120,14 @@ class _Log:
         """Note a trial that was told."""
         missed = violation(trial.metrics, self.problem.constraints) if trial.state == "completed" else math.inf
         values = [trial.metrics.get(o.metric, math.nan) for o in self.problem.objectives]
-        fidelity = (trial.fidelity.epochs, trial.fidelity.data, trial.fidelity.resolution, trial.fidelity.width)
+        fidelity = [getattr(trial.fidelity, name) for name in SHARES]
         self.numbers.append(trial.number)
         self.keys.append(key)
         self.workers.append(worker)
         self.values.extend(values)
         failed = float(trial.state == "failed")
-        self.rows.extend((*fidelity, share_of(trial.fidelity), missed, failed, start, end, ask, tell))
-        if not missed and fidelity == (1, 1, 1, 1) and not any(map(math.isnan, values)):
+        self.rows.extend((share_of(trial.fidelity), missed, failed, start, end, ask, tell, *fidelity))
+        if missed == 0 and trial.fidelity == FULL and not any(map(math.isnan, values)):
             self._rival(trial, values[0])
         for name in self.incumbent.keys() - self.reports.keys():
             self.reports[name] = array("d", [math.nan] * (len(self.keys) - 1))
@@ -141,14 +142,14 @@ class _Log:
 
     def run(self, **about: Any) -> Run:
         """The rows as arrays."""
-        rows = np.array(self.rows, dtype=float).reshape(-1, 11)
+        rows = np.array(self.rows, dtype=float).reshape(-1, 7 + len(SHARES))
         return Run(
             **about,
             number=np.array(self.numbers, dtype=np.int64), key=np.array(self.keys, dtype=np.str_),
-            fidelity=rows[:, :4], share=rows[:, 4],
+            share=rows[:, 0], violation=rows[:, 1], failed=rows[:, 2] == 1, start=rows[:, 3], end=rows[:, 4],
+            ask_seconds=rows[:, 5], tell_seconds=rows[:, 6], fidelity=rows[:, 7:],
             values=np.array(self.values, dtype=float).reshape(-1, len(self.problem.objectives)),
-            violation=rows[:, 5], failed=rows[:, 6] == 1, start=rows[:, 7], end=rows[:, 8],
-            worker=np.array(self.workers, dtype=np.int64), ask_seconds=rows[:, 9], tell_seconds=rows[:, 10],
+            worker=np.array(self.workers, dtype=np.int64),
             report={name: np.array(column, dtype=float) for name, column in self.reports.items()},
         )  # fmt: skip
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -98,12 +97,16 @@ def rank(scores: Floats) -> Ranks:
     Reference:
         Demšar (2006), "Statistical comparisons of classifiers over multiple data sets", JMLR 7, section 3.2.
     """
+    from scipy import stats  # noqa: PLC0415  (its import takes a second)
+
     ranks = stats.rankdata(scores, axis=1)
     return from_average_ranks(ranks.mean(axis=0), len(scores))
 
 
 def from_average_ranks(mean: Sequence[float] | Floats, blocks: int) -> Ranks:
     """Friedman's test and Nemenyi's critical difference, from average ranks over blocks."""
+    from scipy import stats  # noqa: PLC0415
+
     averages = np.asarray(mean, dtype=float)
     k = len(averages)
     chi = p = critical = math.nan
@@ -124,6 +127,8 @@ def critical_difference(strategies: int, blocks: int, alpha: float = 0.05) -> fl
     Reference:
         Demšar (2006), section 3.2.2 and table 5.
     """
+    from scipy import stats  # noqa: PLC0415
+
     q = float(stats.studentized_range.ppf(1 - alpha, strategies, np.inf)) / math.sqrt(2)
     return q * math.sqrt(strategies * (strategies + 1) / (6 * blocks))
 

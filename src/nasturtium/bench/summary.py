@@ -109,6 +109,8 @@ class Summary:
     score: str
     """What strategies are compared and ranked by."""
     margin: float
+    reported: str | None
+    """The metric of the report that is shown beside: test of the first objective, where the table has it."""
     target_of: str | None
     """The strategy whose result is to be reached."""
     standings: tuple[Standing, ...]
@@ -147,6 +149,7 @@ def summarize(
     aim = target_of or next((s for s in comparison.strategies if s.partition("(")[0] == "evolution"), None)
     return Summary(
         metric=metric, unit=curves.scale_of(metric)[1], margin=margin, target_of=aim,
+        reported=_reported(comparison, metric),
         score="regret" if len(comparison.first.objectives) == 1 else "percentage of the volume not dominated",
         standings=tuple(s for key, runs in comparison.runs.items() for s in _standings(*key, runs, grid)),
         reaches=tuple(_reaches(comparison, aim)) if aim else (),
@@ -177,6 +180,11 @@ def regrets(runs: Sequence[Run], evaluations: Floats) -> Floats:
     """`(seed, point)` regret of the first objective; behind the best of these runs where the table's is not known."""
     values = np.array([curves.best_at(run, evaluations) for run in runs])
     return np.array([curves.regret(run, row) for run, row in zip(runs, values, strict=True)])
+
+
+def _reported(comparison: Comparison, metric: str) -> str | None:
+    names = {name for runs in comparison.runs.values() for run in runs for name in run.report}
+    return f"test_{metric}" if f"test_{metric}" in names else min(names, default=None)
 
 
 def _standings(strategy: str, table: str, runs: Sequence[Run], grid: Sequence[float]) -> list[Standing]:

@@ -27,8 +27,13 @@ class Table(Protocol):
         ...
 
     @property
-    def metrics(self) -> Any:
-        """What it knows of an architecture, by name."""
+    def metrics(self) -> tuple[str, ...]:
+        """What an estimate measures."""
+        ...
+
+    @property
+    def cheap(self) -> tuple[str, ...]:
+        """What is known of an architecture before it is trained."""
         ...
 
     def estimate(self, architecture: Architecture, fidelity: Fidelity, job: Any = None) -> Mapping[str, float]:
@@ -85,7 +90,7 @@ def load_table(name: str, data_root: str | None = None, observed: str | None = N
     from nasturtium import estimators  # noqa: PLC0415  (loads torch, which a table of one's own does not need)
 
     options = {} if observed is None else {"observed": observed}
-    return estimators.table(name, data_root=data_root, **options)  # type: ignore[attr-defined]
+    return estimators.table(name, data_root=data_root, **options)
 
 
 def import_object(reference: str, what: str) -> Any:

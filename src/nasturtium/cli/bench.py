@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,12 @@ FAILED = 1
 @click.option("--margin", type=float, default=0.1, show_default=True, help="Of “not worse than”, in points.")
 @click.option("--data-root", type=click.Path(), help="Folder that holds nasbench201, nasbench101 …")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the runs and of report.html.")
-@click.option("--show", "only_show", is_flag=True, help="Print what the folder holds; run nothing.")
+@click.option(
+    "--show",
+    "only_show",
+    is_flag=True,
+    help="Print what the folder holds, or the strategies and tables named; run nothing.",
+)
 @click.option("--redo", is_flag=True, help="Make runs of other settings or other code anew instead of refusing them.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @format_option
@@ -59,7 +64,10 @@ def bench(**given: Any) -> int:
 
     if given["output"] is None:
         raise InvalidInputError("A comparison needs a place to keep its runs: give `-o runs/bench`.")
-    comparison = room.load(given["output"]) if given["only_show"] else _run(given)
+    if given["only_show"]:
+        comparison = room.load(given["output"]).select(given["strategies"], given["tables"])
+    else:
+        comparison = _run(given)
     summary = room.summarize(
         comparison, margin=given["margin"], **({"checkpoints": given["checkpoints"]} if given["checkpoints"] else {})
     )
@@ -147,7 +155,7 @@ def _standings(summary: Any, name: str) -> str:
     """Regret with its band at each checkpoint, and the test metric beside it."""
     rows = [s for s in summary.standings if s.table == name]
     points = list(dict.fromkeys(s.evaluations for s in rows))
-    shown = _reported(summary, rows)
+    shown = summary.reported
     several = any(s.hypervolume is not None for s in rows)
     head = ["strategy", "seeds"]
     for n in points:
@@ -170,11 +178,6 @@ def _standings(summary: Any, name: str) -> str:
         f"{name}: mean regret of {summary.metric} in {summary.unit} [95 % band] after so many full evaluations{beside}"
     )
     return title + "\n" + table(head, lines, right=range(1, len(head)))
-
-
-def _reported(summary: Any, rows: Sequence[Any]) -> str | None:
-    names = {name for row in rows for name in row.report}
-    return f"test_{summary.metric}" if f"test_{summary.metric}" in names else min(names, default=None)
 
 
 def _interval(mean: float, low: float, high: float, digits: int = 3) -> str:

@@ -29,7 +29,7 @@ def quality_against_cost(data: ReportData) -> go.Figure:
             trace.visible = number == 0
             figure.add_trace(trace)
     buttons = [_button(data, number, axis, groups) for number, axis in enumerate(data.costs)]
-    _style(figure, data.costs[0].title, data.quality.title, height=470)
+    style(figure, data.costs[0].title, data.quality.title, height=470)
     figure.update_layout(shapes=_limit_lines(data, data.costs[0]), annotations=_limit_notes(data, data.costs[0]))
     figure.update_xaxes(type="log", exponentformat="SI")
     if data.quality.percent:
@@ -74,7 +74,7 @@ def progress(data: ReportData) -> go.Figure:
         figure.add_scatter(
             x=xs, y=ys, mode="lines", line={"shape": "hv", "width": 2.5, "color": color}, name=f"best of {NAMES[role]}"
         )
-    _style(figure, "trials", data.quality.title, height=360)
+    style(figure, "trials", data.quality.title, height=360)
     if data.quality.percent:
         figure.update_yaxes(tickformat=".1%")
     return figure
@@ -93,7 +93,7 @@ def hypervolume(data: ReportData) -> go.Figure | None:
                 x=list(range(1, len(values) + 1)), y=list(values), mode="lines",
                 line={"shape": "hv", "width": 2.5, "color": COLORS[role]}, name=NAMES[role],
             )  # fmt: skip
-    _style(figure, "trials", "hypervolume of the front (share of the box)", height=360)
+    style(figure, "trials", "hypervolume of the front (share of the box)", height=360)
     return figure
 
 
@@ -193,7 +193,8 @@ def _limit_notes(data: ReportData, axis: Axis) -> list[dict[str, Any]]:
     return notes
 
 
-def _style(figure: go.Figure, x: str, y: str, *, height: int) -> None:
+def style(figure: go.Figure, x: str, y: str, *, height: int) -> None:
+    """Give a figure the look of the reports, titles of its axes, and a height."""
     figure.update_layout(
         height=height, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         font={"family": FONT, "size": 13, "color": INK}, margin={"l": 70, "r": 20, "t": 50, "b": 60},
