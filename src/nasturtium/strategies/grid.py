@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
 
-from nasturtium.errors import InvalidInputError
-from nasturtium.space import Architecture, Space
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.space import Architecture, Decision, Space
 from nasturtium.strategies.candidates import Candidates
+from nasturtium.strategies.kinds import numbers_of
 from nasturtium.strategies.preference import preferences, usable
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal, Wait
@@ -18,15 +21,20 @@ BARREN = 20_000
 
 @dataclass(slots=True)
 class Grid:
-    """Go through the space in definition order (the last decision varies fastest), or coarse to fine.
+    """Go through the space, or the given axes, in definition order (the last varies fastest), or coarse to fine.
 
     Coarse to fine: first a grid of `points` values of each decision, spread over its whole range; then, around each of
     the `best` networks, a box of one grid step to either side with half the step; and so on down to single steps. The
     cost is about `points^D (1 + best (L - 1))` instead of all architectures, for D decisions and L levels.
 
     Args:
-        points: Values of each decision in the first grid, at least 2; None goes through the whole space.
+        points: Values of each decision in the first grid, at least 2; None goes through all of them. On axes: a wide
+            range with a large step, then narrowed.
         best: Networks around which the grid is narrowed.
+        axes: Values to try by decision, in order, for example
+            `{"width": [0.5, 1.0], "resolution": range(48, 225, 16)}`; a name may be a pattern ("*.kernel") for several
+            decisions. Other decisions keep all their values; a single value fixes a decision. None takes all values of
+            all decisions.
 
     Notes:
         Decisions are taken as ordered, by the order in which their options are given. A decision that is inactive in a
@@ -40,8 +48,10 @@ class Grid:
 
     points: int | None = None
     best: int = 2
+    axes: Mapping[str, Sequence[Any]] | None = None
     _candidates: Candidates = field(init=False, repr=False, compare=False)
     _problem: Problem = field(init=False, repr=False, compare=False)
+    _values: list[list[int]] = field(init=False, repr=False, compare=False)
     _told: list[Trial] = field(init=False, repr=False, compare=False)
     _pending: set[int] = field(init=False, repr=False, compare=False)
     _steps: list[int] = field(init=False, repr=False, compare=False)
@@ -55,20 +65,32 @@ class Grid:
             raise InvalidInputError(f"`points` must be an integer of 2 or more, or None, got {self.points!r}.")
         if not isinstance(self.best, int) or self.best < 1:
             raise InvalidInputError(f"`best` must be an integer of 1 or more, got {self.best!r}.")
+        if self.axes is not None:
+            self.axes = {name: axis_values(name, values) for name, values in self.axes.items()}
 
     def setup(self, problem: Problem) -> None:
-        """Take the problem; forget all else."""
+        """Take the problem; forget all else.
+
+        Raises:
+            UnknownNameError: an axis names no decision.
+            InvalidInputError: a value is not among a decision's, or two axes name one decision.
+        """
         self._problem = problem
         self._candidates = Candidates(problem)
         self._told, self._pending, self._level, self._ahead = [], set(), 0, None
         self._barren = False
-        counts = [d.choice.count for d in problem.space.decisions]
+        self._values = axis_indices(problem.space, self.axes or {})
         if self.points is None:
-            self._walk = problem.space.enumerate()
+            self._walk = problem.space.enumerate() if self.axes is None else self._box(self._values)
         else:
-            self._steps = [max(1, -(-(n - 1) // (self.points - 1))) for n in counts]
-            ranges = [sorted({*range(0, n, step), n - 1}) for n, step in zip(counts, self._steps, strict=True)]
-            self._walk = self._box(ranges)
+            parts = self.points - 1
+            self._steps = [max(1, -(-(len(axis) - 1) // parts)) for axis in self._values]
+            self._walk = self._box(
+                [
+                    [axis[place] for place in sorted({*range(0, len(axis), step), len(axis) - 1})]
+                    for axis, step in zip(self._values, self._steps, strict=True)
+                ]
+            )
 
     def ask(self, number: int) -> Proposal | Wait | Exhausted:
         """Propose the next point of the grid.
@@ -141,10 +163,13 @@ class Grid:
 
     def _around(self, centre: Architecture, reach: Sequence[int]) -> list[list[int]]:
         ranges = []
-        for decision, far, step in zip(self._problem.space.decisions, reach, self._steps, strict=True):
-            index = centre.decisions.get(decision.name, 0)
-            low, high = max(0, index - far), min(decision.choice.count - 1, index + far)
-            ranges.append(sorted({*range(index, low - 1, -step), *range(index, high + 1, step)}))
+        for decision, axis, far, step in zip(
+            self._problem.space.decisions, self._values, reach, self._steps, strict=True
+        ):
+            place = axis.index(centre.decisions.get(decision.name, axis[0]))
+            low, high = max(0, place - far), min(len(axis) - 1, place + far)
+            places = sorted({*range(place, low - 1, -step), *range(place, high + 1, step)})
+            ranges.append([axis[at] for at in places])
         return ranges
 
     def _box(self, ranges: Sequence[Sequence[int]]) -> Iterator[Architecture | None]:
@@ -168,3 +193,54 @@ class Grid:
                 place[name] = 0
             else:
                 return
+
+
+def axis_values(name: str, values: object) -> list[Any]:
+    """The values of an axis as a list.
+
+    Raises:
+        InvalidInputError: there are none, or no sequence of values was given.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise InvalidInputError(f"The axis {name!r} must be a list or a range of values, not empty, got {values!r}.")
+    return list(values)
+
+
+def axis_indices(space: Space, axes: Mapping[str, Sequence[object]]) -> list[list[int]]:
+    """For each decision the indices of the values to try: those of its axis, else all.
+
+    Raises:
+        UnknownNameError: an axis names no decision.
+        InvalidInputError: a value is not among a decision's, or is given twice, or two axes name one decision.
+    """
+    found: dict[str, tuple[str, list[int]]] = {}
+    for name, values in axes.items():
+        members = [d for d in space.decisions if fnmatchcase(d.name, name)]
+        if not members:
+            raise UnknownNameError("decision", name, [d.name for d in space.decisions])
+        for decision in members:
+            if decision.name in found:
+                other = found[decision.name][0]
+                raise InvalidInputError(f"The axes {other!r} and {name!r} both give values to {decision.name!r}.")
+            found[decision.name] = name, [_index(decision, value) for value in values]
+            if len(set(found[decision.name][1])) < len(values):
+                raise InvalidInputError(f"The axis {name!r} gives a value of {decision.name!r} twice: {values!r}.")
+    return [found[d.name][1] if d.name in found else list(range(d.count)) for d in space.decisions]
+
+
+def _index(decision: Decision, value: object) -> int:
+    try:
+        return decision.choice.index_of(value)
+    except InvalidInputError:
+        pass
+    labels = decision.labels
+    if isinstance(value, str) and labels.count(value) == 1:
+        return labels.index(value)
+    numbers = numbers_of(decision)
+    if numbers and isinstance(value, (int, float)):
+        near = min(range(decision.count), key=lambda i: abs(numbers[i] - value))
+        hint = f" The nearest is {decision.label(near)}."
+    else:
+        hint = ""
+    known = ", ".join(labels[:20]) + (" …" if len(labels) > 20 else "")
+    raise InvalidInputError(f"{decision.name!r} has no value {value!r}. It has {known}.{hint}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from nasturtium.errors import InvalidInputError, NasturtiumError, UnknownNameError
-from nasturtium.space import Architecture
+from nasturtium.space import Architecture, Decision
 from nasturtium.strategies.candidates import Candidates
 from nasturtium.strategies.preference import preferences, usable
 from nasturtium.trial import Trial, point_of
@@ -169,7 +169,8 @@ class NSGA2:
 
     def _bred(self, rng: Random, width: int) -> tuple[Architecture, tuple[int, ...]]:
         mother = self._winner(rng)
-        found, parents = mother.architecture, (mother.number,)
+        found = mother.architecture
+        parents: tuple[int, ...] = (mother.number,)
         if rng.random() < self.crossover:
             father = self._winner(rng)
             if father is not mother:
@@ -184,9 +185,7 @@ class NSGA2:
         rate = self.mutation * width / max(1, len(active))
         for decision in [d for d in active if rng.random() < rate]:
             try:
-                architecture = space.mutate(
-                    architecture, rng, only=lambda d, p=decision.position: d.position == p, near=self.near
-                )  # type: ignore[misc]
+                architecture = space.mutate(architecture, rng, only=_exactly(decision), near=self.near)
             except NasturtiumError:  # one value only, or a mutation before it made it inactive
                 continue
         return architecture
@@ -205,15 +204,16 @@ def survivors(problem: Problem, trials: Sequence[Trial], size: int) -> list[Tria
 
     Of trials with equal values the first counts; the others go last in their front.
     """
-    seen: set[tuple[float, ...]] = set()
-    keys = []
-    order = sorted(range(len(trials)), key=lambda i: trials[i].number)
     ranking = preferences(problem, trials)
     several = len(problem.objectives) > 1
-    for i in order:
-        point = point_of(trials[i], problem.objectives)
-        copied = several and point in seen
+    seen: set[tuple[float, ...]] = set()
+    keyed: list[tuple[tuple[float, ...], Trial]] = []
+    for trial, (*outer, last) in sorted(zip(trials, ranking, strict=True), key=lambda pair: pair[0].number):
+        point = point_of(trial, problem.objectives)
+        keyed.append(((*outer, float(several and point in seen), last, trial.number), trial))
         seen.add(point)
-        *outer, last = ranking[i]
-        keys.append((*outer, copied, last, trials[i].number, i))
-    return [trials[key[-1]] for key in sorted(keys)[:size]]
+    return [trial for _, trial in sorted(keyed, key=lambda pair: pair[0])[:size]]
+
+
+def _exactly(decision: Decision) -> Callable[[Decision], bool]:
+    return lambda other: other.position == decision.position
