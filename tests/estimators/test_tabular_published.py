@@ -220,8 +220,11 @@ def test_accel_nasbench(data_root):
     assert [[first.choices[f"block_{b}.{n}"] for n in names] for b in range(7)] == codes[0][:, :3].tolist()
     assert [first.choices[f"block_{b}.squeeze_excite"] is not None for b in range(7)] == codes[0][:, 3].tolist()
     measured = made.estimate(first)
-    assert measured["accuracy"] == pytest.approx(top1[0] / 100)
-    assert measured["train_seconds"] == pytest.approx(seconds[0])
+    twice = (codes == codes[0]).all(axis=(1, 2))  # the first network is one of those that were trained twice
+    assert twice.sum() == 2
+    assert measured["accuracy"] == pytest.approx(top1[twice].mean() / 100)
+    assert measured["train_seconds"] == pytest.approx(seconds[twice].mean())
+    assert made.estimate(made.architecture(9))["accuracy"] == pytest.approx(top1[9] / 100)
     assert 1e-4 < np.nanmedian(made.column("latency_zcu102", role="cheap")) < 1.0
     check_estimator(made, first, made.task)
 
