@@ -82,6 +82,16 @@ def test_a_child_is_the_row_nearest_to_the_crossed_decisions(whole):
     assert all(50 < n < 160 for n in children.values())
 
 
+def test_what_is_composed_is_brought_to_the_nearest_row(whole):
+    space = listed(whole, (1, 3), (8, 7), (8, 3))
+    at = {"width": 7, "kernel": 1}  # indices: width 8, kernel 5
+    assert space.settle(at) is None
+    assert pairs([space.nearest(at)]) == [(8, 7)]  # one change away, as (8, 3) is, and before it
+    assert pairs([space.nearest({"width": 7, "kernel": 0})]) == [(8, 3)]
+    assert pairs([whole.nearest(at)]) == [(8, 5)]
+    assert whole.where(lambda k: k > 5, reads=["kernel"]).nearest(at) is None
+
+
 def test_conditions_go_on_top(whole):
     space = listed(whole, (1, 3), (12, 5), (13, 7)).where(above_ten, reads=["width"])
     assert pairs(space.enumerate()) == [(12, 5), (13, 7)]

@@ -196,6 +196,12 @@ class Listed(Conditions):
             self._nearest[row] = found
         return found
 
+    def closest(self, indices: Indices) -> Indices:
+        """The first of the rows that differ from these in the fewest decisions; themselves, if they are a row."""
+        if self.kept.find(indices) is not None:
+            return indices
+        return self.kept.row(int(self.kept.changes(indices).argmin()))
+
     def mutate(self, indices: Indices, rng: Random, only: Only = None) -> Indices:
         """A row drawn from the nearest; see `Space.from_table`."""
         return self._draw_row(self.nearest(indices, only), rng)

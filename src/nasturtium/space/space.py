@@ -376,11 +376,30 @@ class Space:
             UnknownNameError: there is no such decision.
             InvalidArchitectureError: an active decision has no index.
         """
+        indices = self._settled(decisions)
+        return self._make(indices) if self._conditions.holds(indices) else None
+
+    def nearest(self, decisions: Mapping[str, int]) -> Architecture | None:
+        """As `settle`; but where the space is a table, the row nearest to the given indices (the first of several).
+
+        For strategies that compose an architecture decision by decision: in a table that is a sample of a large space,
+        hardly any composition is a row.
+
+        Args:
+            decisions: As for `settle`.
+
+        Returns:
+            The architecture; None where a condition refuses it, and the space is no table.
+        """
+        if self._listed is None:
+            return self.settle(decisions)
+        return self._make(self._listed.closest(self._settled(decisions)))
+
+    def _settled(self, decisions: Mapping[str, int]) -> Indices:
         wanted = [-1] * len(self._plan.decisions)
         for name, index in decisions.items():
             wanted[self.decision(name).position] = index
-        indices = self._plan.settle(wanted, self._missing)
-        return self._make(indices) if self._conditions.holds(indices) else None
+        return self._plan.settle(wanted, self._missing)
 
     def decision(self, name: str | Choice) -> Decision:
         """A decision by its name or its choice.
