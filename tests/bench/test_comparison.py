@@ -86,7 +86,7 @@ def test_a_kill_at_any_instant_loses_only_what_was_under_way(tmp_path):
     while any(map(_lives, children)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(_lives, children))  # no orphan goes on
-    subprocess.run([sys.executable, str(program), str(folder)], env=environment, check=True)
+    compare(["tests.bench.toy:Slow", "random"], [TABLE], directory=folder, seeds=12, evaluations=10, processes=1)
     compare(["tests.bench.toy:Slow", "random"], [TABLE], directory=whole, seeds=12, evaluations=10, processes=1)
     assert contents(folder) == contents(whole)
     assert not list(folder.glob("*/*/.*"))
@@ -189,6 +189,8 @@ def test_several_strategies_of_one_name_have_folders_of_their_own():
 def test_nothing_to_compare_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="at least one strategy"):
         compare([], [TABLE], directory=tmp_path)
+    with pytest.raises(InvalidInputError, match="`processes` must be"):
+        compare(["random"], [TABLE], directory=tmp_path, processes=0)
     with pytest.raises(StoreError, match="There are no runs"):
         load(tmp_path)
 

@@ -109,7 +109,7 @@ def test_a_summary_by_hand():
     bad = [labelled(run_of([0.5, 0.5, 0.5, 0.6 + 0.1 * s], seed=s), "random") for s in (0, 1)]
     comparison = Comparison.of([*good, *bad])
     assert checkpoints_of(comparison, (2, 4, 10)) == [2, 4]
-    assert checkpoints_of(comparison, (10,)) == [4]
+    assert checkpoints_of(comparison, (3, 10)) == [3, 4]
     summary = summarize(comparison, checkpoints=(2, 4))
     standing = {(s.strategy, s.evaluations): s for s in summary.standings}
     assert standing["evolution", 4].regret == pytest.approx(5)

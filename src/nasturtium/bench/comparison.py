@@ -18,7 +18,7 @@ from nasturtium.bench.cells import THREADS, Cell, Conditions, prepare_process, r
 from nasturtium.bench.naming import Named
 from nasturtium.bench.planning import clean, load_runs, plan, stored_run
 from nasturtium.bench.run import Run
-from nasturtium.bench.simulation import ACCURACY, Schedule
+from nasturtium.bench.simulation import ACCURACY, Schedule, check_conditions
 from nasturtium.errors import InvalidInputError, StoreError, StudyMismatchError, UnknownNameError
 from nasturtium.trial import Constraint, Objective
 
@@ -165,6 +165,9 @@ def compare(
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not strategies or not tables or not chosen:
         raise InvalidInputError("A comparison needs at least one strategy, one table and one seed.")
+    if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
+        raise InvalidInputError(f"`processes` must be an integer of 1 or more, got {processes!r}.")
+    check_conditions(evaluations, seconds, workers, schedule)
     conditions = Conditions(
         evaluations=evaluations, seconds=seconds, workers=workers, schedule=schedule, thinking=thinking,
         objectives=tuple(objectives), constraints=tuple(constraints), data_root=data_root, observed=observed,

@@ -95,8 +95,15 @@ def clean(directory: Path) -> None:
     """Remove what processes that are gone left half written."""
     for path in directory.glob("*/*/.*.tmp"):
         parts = path.name.split(".")
-        if not (parts[-2].isdigit() and psutil.pid_exists(int(parts[-2]))):
+        if not (parts[-2].isdigit() and _lives(int(parts[-2]))):
             path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def load_runs(directory: Path) -> list[Run]:

@@ -73,13 +73,7 @@ def simulate(
         InvalidInputError: no budget, or the strategy waits though nothing is under way.
         InfeasibleError: nothing meets the constraints.
     """
-    if evaluations is None and seconds is None:
-        raise InvalidInputError("A simulation needs a budget: give `evaluations`, `seconds` or both.")
-    for name, value in (("evaluations", evaluations), ("seconds", seconds), ("workers", workers)):
-        if value is not None and not 0 < value < math.inf:
-            raise InvalidInputError(f"`{name}` must be positive and finite, got {value!r}.")
-    if schedule not in ("asynchronous", "deterministic"):
-        raise InvalidInputError(f"`schedule` must be 'asynchronous' or 'deterministic', got {schedule!r}.")
+    check_conditions(evaluations, seconds, workers, schedule)
     made = Named.parse(strategy).make() if isinstance(strategy, str) else strategy
     problem = table.problem(
         objectives=tuple(objectives), constraints=tuple(constraints), seed=seed,
@@ -99,6 +93,21 @@ def simulate(
         extremes=extremes(table, objectives, constraints) if bounds is None else bounds,
         facts={"ended": loop.ended or "the budget is spent", "seconds": taken},
     )
+
+
+def check_conditions(evaluations: float | None, seconds: float | None, workers: int, schedule: str) -> None:
+    """Refuse conditions under which nothing can be simulated.
+
+    Raises:
+        InvalidInputError: with what is wrong.
+    """
+    if evaluations is None and seconds is None:
+        raise InvalidInputError("A simulation needs a budget: give `evaluations`, `seconds` or both.")
+    for name, value in (("evaluations", evaluations), ("seconds", seconds), ("workers", workers)):
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidInputError(f"`{name}` must be positive and finite, got {value!r}.")
+    if schedule not in ("asynchronous", "deterministic"):
+        raise InvalidInputError(f"`schedule` must be 'asynchronous' or 'deterministic', got {schedule!r}.")
 
 
 @dataclass(slots=True)

@@ -137,7 +137,7 @@ def summarize(
 
     Args:
         comparison: The runs.
-        checkpoints: Full evaluations; those beyond a budget are left out, and its end is added where none is in it.
+        checkpoints: Full evaluations; those beyond the budget are left out, and its end is added.
         margin: In the regret's unit.
         candidate: The strategy of the margins; by default the first that was given.
         target_of: The strategy whose mean result at the end is to be reached; by default the first whose name begins
@@ -161,12 +161,11 @@ def summarize(
 
 
 def checkpoints_of(comparison: Comparison, checkpoints: Sequence[float] = CHECKPOINTS) -> list[float]:
-    """The checkpoints that lie within the budget."""
+    """The checkpoints that lie within the budget, and its end."""
     budget = comparison.first.settings["evaluations"]
     if budget is None:
         budget = min(float(run.spent[-1]) for runs in comparison.runs.values() for run in runs if len(run))
-    inside = [float(n) for n in checkpoints if n <= budget]
-    return inside or [float(math.floor(budget))]
+    return sorted({float(n) for n in checkpoints if n <= budget} | {float(math.floor(budget))})
 
 
 def scores(runs: Sequence[Run], evaluations: Floats) -> Floats:

@@ -1,0 +1,148 @@
+"""Time of ask plus tell, ours beside Optuna's samplers, on one space of 20 choices of 8 values (8^20 networks).
+
+    python benchmarks/asks.py [--trials 1000 10000 100000] [--limit SECONDS] [--only NAME …]
+
+Each line is a process of its own. Printed are, around the last of the trials named: the median, the mean of the last
+tenth, and the mean over all (amortised); and resident memory at the beginning and at the end. A run that takes longer
+than the limit is stopped, and its line says at which trial. Optuna is measured through `strategies.Optuna`, and bare:
+the same 20 categorical choices through its own ask and tell, in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+OURS = (
+    "random", "evolution(population=20, sample=5)", "evolution", "local", "nsga2", "grid", "asha", "controller", "auto",
+    "predictor", "bananas", "bayesian", "optuna(sampler=random)", "optuna(sampler=tpe)", "optuna(sampler=nsga2)",
+    "optuna(sampler=gp)",
+)  # fmt: skip
+BARE = ("RandomSampler", "TPESampler", "NSGAIISampler", "GPSampler")
+LAYERS, OPTIONS = 10, 8
+CONCURRENCY = 1
+
+
+def resident() -> float:
+    """MiB of this process."""
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def ours(name: str, trials: int) -> Callable[[int], float]:
+    """One ask and tell of a strategy of ours; the outcome is worked out in between, untimed."""
+    from nasturtium.bench import Named
+    from nasturtium.testing import toy_problem, toy_space
+    from nasturtium.testing.problems import outcome_of
+    from nasturtium.trial import Proposal
+
+    strategy = Named.parse(name).make()
+    strategy.setup(toy_problem(toy_space(LAYERS, OPTIONS), trials=trials))
+
+    def step(number: int) -> float:
+        begun = time.perf_counter()
+        proposal = strategy.ask(number)
+        asked = time.perf_counter() - begun
+        if not isinstance(proposal, Proposal):
+            raise TypeError(f"{name} answers {proposal!r} though everything is told")
+        trial = outcome_of(proposal)
+        begun = time.perf_counter()
+        strategy.tell(trial)
+        return asked + time.perf_counter() - begun
+
+    return step
+
+
+def bare(name: str, trials: int) -> Callable[[int], float]:
+    """One ask, the suggestions and tell of Optuna by itself."""
+    import optuna
+
+    from nasturtium.testing import toy_space
+    from nasturtium.testing.problems import toy_outcome
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = toy_space(LAYERS, OPTIONS)
+    study = optuna.create_study(direction="maximize", sampler=getattr(optuna.samplers, name)(seed=0))
+    choices = list(range(OPTIONS))
+
+    def step(_: int) -> float:
+        begun = time.perf_counter()
+        trial = study.ask()
+        values = [trial.suggest_categorical(f"x{i}", choices) for i in range(2 * LAYERS)]
+        asked = time.perf_counter() - begun
+        value = toy_outcome(space.of_indices(values))["accuracy"]
+        begun = time.perf_counter()
+        study.tell(trial, value)
+        return asked + time.perf_counter() - begun
+
+    return step
+
+
+def measure(kind: str, name: str, trials: int, limit: float, answer: Any) -> None:
+    """Run in a process of its own, and send the line."""
+    try:
+        step = ours(name, trials) if kind == "ours" else bare(name, trials)
+    except (ImportError, ValueError) as error:
+        answer.send(f"{name:<36} {trials:>7,}  left out: {str(error)[:90]}")
+        return
+    for number in range(min(5, trials)):  # first asks import and build things
+        step(number)
+    before, begun, times = resident(), time.monotonic(), array("d")
+    number = min(5, trials)
+    try:
+        while number < trials and time.monotonic() - begun < limit:
+            times.append(step(number))
+            number += 1
+    except Exception as error:  # noqa: BLE001
+        answer.send(f"{name:<36} {trials:>7,}  failed at {number:,}: {type(error).__name__}: {str(error)[:90]}")
+        return
+    values = 1e3 * np.array(times)
+    tail = values[-max(1, len(values) // 10) :]
+    stopped = "" if number == trials else f"  stopped after {limit:g} s at {number:,}"
+    growth = (resident() - before) * 2**10 / len(values)
+    answer.send(
+        f"{name if kind == 'ours' else f'Optuna {name} (bare)':<36} {trials:>7,}  {np.median(tail):>9.3f} "
+        f"{tail.mean():>9.3f} {values.mean():>9.3f} {tail.max():>9.1f}  {before:>6.0f} {resident():>6.0f} "
+        f"{growth:>8.2f}{stopped}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, nargs="*", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds of one line")
+    parser.add_argument("--only", nargs="*", help="these strategies or samplers")
+    arguments = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    print(f"{2 * LAYERS} choices of {OPTIONS} values; ms for one ask and tell, one thread; memory in KiB a trial")
+    print(
+        f"{'':<36} {'trials':>7}  {'median':>9} {'last 10%':>9} {'amortised':>9} {'max':>9}  {'MiB':>6} {'MiB':>6} "
+        f"{'KiB':>8}"
+    )
+    context = multiprocessing.get_context("spawn")
+    for trials in arguments.trials:
+        for kind, name in [*(("ours", n) for n in OURS), *(("bare", n) for n in BARE)]:
+            if arguments.only and name not in arguments.only:
+                continue
+            receive, send = context.Pipe(duplex=False)
+            process = context.Process(target=measure, args=(kind, name, trials, arguments.limit, send))
+            process.start()
+            send.close()
+            try:
+                print(receive.recv(), flush=True)
+            except EOFError:
+                print(f"{name:<36} {trials:>7,}  its process ended", flush=True)
+            process.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Parallel search in simulated time, on the real training times of NAS-Bench-101 (a sample of 20,001 cells).
+
+    python benchmarks/parallel.py -o runs/parallel [--data-root FOLDER] [--workers 1 8 64 512] [--seeds 20]
+
+For each number of workers and both schedules: the busy share of the workers, regret after equal numbers of evaluations
+and at equal simulated times. In the rows "thinking", ask and tell take their real time on the simulated clock (one
+process asks for all workers), so that a slow strategy leaves workers idle. Stop it and run it again: it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+
+from nasturtium import bench
+from nasturtium.bench.curves import best_at, best_at_seconds, regret
+from nasturtium.bench.statistics import band
+from nasturtium.cli.output import table
+from nasturtium.errors import NasturtiumError
+from nasturtium.report.bench_figures import look
+from nasturtium.report.figures import style
+from nasturtium.trial import format_seconds
+
+TABLE = "nasbench101"
+STRATEGIES = ("auto", "bayesian", "bananas", "evolution(population=20, sample=5)", "local", "nsga2", "random")
+WORKERS = (1, 8, 64, 512)
+EVALUATIONS = 2_048
+"""Four rounds of 512 workers."""
+CHECKPOINTS = (256, 512, 1024, 2048)
+TIMES = (3.0e4, 1.0e5, 3.0e5, 1.0e6)
+"""Simulated seconds; the mean training of 108 epochs takes about half an hour."""
+
+
+def kinds() -> Iterator[tuple[str, str, bool]]:
+    yield "asynchronous", "asynchronous", False
+    yield "asynchronous, thinking", "asynchronous", True
+    yield "deterministic", "deterministic", False
+
+
+def available(names: list[str]) -> list[str]:
+    found = []
+    for name in names:
+        try:
+            bench.Named.parse(name).make()
+        except (NasturtiumError, ImportError) as error:
+            print(f"left out: {name}: {error}", file=sys.stderr)
+        else:
+            found.append(name)
+    return found
+
+
+def folder_of(output: Path, workers: int, label: str) -> Path:
+    return output / f"{workers}-{label.replace(', ', '-')}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--data-root")
+    parser.add_argument("--workers", type=int, nargs="*", default=list(WORKERS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--evaluations", type=int, default=EVALUATIONS)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", nargs="*")
+    arguments = parser.parse_args()
+    names = available([n for n in STRATEGIES if not arguments.only or n in arguments.only])
+    rows, prices = [], {}
+    for workers in arguments.workers:
+        for label, schedule, thinking in kinds():
+            if workers == 1 and label != "asynchronous":
+                continue  # one worker: the schedules are the same
+            print(f"{workers} workers, {label}", file=sys.stderr)
+            found = bench.compare(
+                names, [TABLE], directory=folder_of(arguments.output, workers, label), seeds=arguments.seeds,
+                evaluations=arguments.evaluations, workers=workers, schedule=schedule, thinking=thinking,
+                processes=arguments.processes, data_root=arguments.data_root,
+            )  # fmt: skip
+            for name in names:
+                runs = found.runs.get((name, TABLE))
+                if not runs:
+                    continue
+                counts = [n for n in CHECKPOINTS if n <= arguments.evaluations]
+                at = band(np.array([regret(r, best_at(r, np.array(counts, dtype=float))) for r in runs]))
+                by = band(np.array([regret(r, best_at_seconds(r, np.array(TIMES))) for r in runs]))
+                prices[name, label, workers] = at
+                rows.append([
+                    name, str(workers), label, f"{np.mean([r.busy_share() for r in runs]):.1%}",
+                    f"{np.mean([r.busy_share(ramp_down=True) for r in runs]):.1%}",
+                    format_seconds(float(np.mean([r.makespan() for r in runs]))),
+                    *(f"{v:.3f}" for v in at.mean), *(f"{v:.3f}" for v in by.mean),
+                ])  # fmt: skip
+    head = [
+        "strategy", "workers", "schedule", "busy", "to the end", "makespan",
+        *(f"at {n:,}" for n in CHECKPOINTS if n <= arguments.evaluations), *(f"by {t:.0e} s" for t in TIMES),
+    ]  # fmt: skip
+    print(f"{TABLE}: mean regret in points, {arguments.seeds} seeds, {arguments.evaluations:,} evaluations")
+    print(table(head, rows, right=range(3, len(head))))
+    path = arguments.output / "price.html"
+    price(prices, arguments.workers).write_html(path, include_plotlyjs=True)
+    print(f"Drawn into {path}.")
+
+
+def price(prices: dict, workers: list[int]) -> go.Figure:
+    """Regret at the first checkpoint of four rounds, over the number of workers."""
+    figure = go.Figure()
+    names = list(dict.fromkeys(name for name, _, _ in prices))
+    for name in names:
+        for label, dash in (("asynchronous", "solid"), ("deterministic", "dot")):
+            given = [w for w in workers if (name, label, w) in prices]
+            bands = [prices[name, label, w] for w in given]
+            if bands:
+                figure.add_scatter(
+                    x=given, y=[max(b.mean[-1], 1e-3) for b in bands], name=f"{name}, {label}", mode="lines+markers",
+                    line={"color": look(names)[name][0], "dash": dash},
+                    error_y={
+                        "array": [b.high[-1] - b.mean[-1] for b in bands],
+                        "arrayminus": [b.mean[-1] - b.low[-1] for b in bands], "thickness": 1,
+                    },
+                )  # fmt: skip
+    style(figure, "simulated workers", "mean regret at the end (points)", height=480)
+    figure.update_xaxes(type="log")
+    return figure
+
+
+if __name__ == "__main__":
+    main()
