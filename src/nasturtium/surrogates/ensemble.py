@@ -41,7 +41,8 @@ class Ensemble:
         updates: Most updates of one fit, so that its time is bounded: from some 60 rows on there are fewer epochs (100
             at 128 rows).
         loss: "mae" (mean absolute error), "mape" (absolute error as a share of the distance to `bound`, so that the
-            best networks weigh most), or "rank" (hinge on the order of each pair in a batch; predictions are scores then).
+            best networks weigh most), or "rank" (hinge on the order of each pair in a batch; the scores are then given
+            the mean and the spread of the targets).
         bound: For "mape": a target value that no network reaches (the paper's: an error of 4.5 %). None is one
             standard deviation beyond the largest target, for targets that are to be maximised.
         seed: Of weights and batches.
@@ -106,20 +107,35 @@ class Ensemble:
                 raise InvalidInputError(f"`bound` must be above every target, got {self.bound}; None picks one.")
             weigh = 1.0 / (bound - y)
         _Training(self, x, _per_member(y, self.members), _per_member(weigh, self.members)).run()
+        if self.loss == "rank":
+            self._scale_scores(x)
         return self
 
     def predict_members(self, rows: ArrayLike) -> NDArray[np.float64]:
         """What each member says: `(members, n)`, or `(members, n, outputs)` after several targets."""
-        x = np.asarray(rows, dtype=np.float32)
+        predicted = self._raw(np.asarray(rows, dtype=np.float32))
+        centre, scale = self._scale
+        grouped = predicted.reshape(self.members, len(centre), -1).transpose(0, 2, 1) * scale + centre
+        return grouped if self._outputs is not None else grouped[:, :, 0]
+
+    def _raw(self, x: Single) -> Single:
+        """What each network says, standardised: `(members * outputs, n)`."""
         hidden = np.concatenate([x, np.ones((len(x), 1), dtype=np.float32)], axis=1)
         for weights in self._weights[:-1]:
             out = np.ones((len(weights), len(x), weights.shape[2] + 1), dtype=np.float32)
             np.maximum(np.matmul(hidden, weights), 0, out=out[:, :, :-1])
             hidden = out
-        predicted = np.matmul(hidden, self._weights[-1])[:, :, 0]
-        centre, scale = self._scale
-        grouped = predicted.reshape(self.members, len(centre), len(x)).transpose(0, 2, 1) * scale + centre
-        return grouped if self._outputs is not None else grouped[:, :, 0]
+        said: Single = np.matmul(hidden, self._weights[-1])[:, :, 0]
+        return said
+
+    def _scale_scores(self, x: Single) -> None:
+        """Let each network's scores of its rows have mean 0 and deviation 1, as the standardised targets have."""
+        said = self._raw(x)
+        spread = said.std(axis=1)
+        spread = np.where(spread > 0, spread, np.float32(1))
+        last = self._weights[-1]
+        last /= spread[:, None, None]
+        last[:, -1, 0] -= said.mean(axis=1) / spread
 
     def predict(self, rows: ArrayLike) -> NDArray[np.float64]:
         """Mean over the members: `(n,)`, or `(n, outputs)`."""
