@@ -12,15 +12,16 @@ from nasturtium.strategies.preference import lexicographic, usable
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal
 
-RESTART = "restart"
+NEIGHBOUR, RESTART = "neighbour", "restart"
 
 
 @dataclass(slots=True)
 class LocalSearch:
     """Evaluate the neighbours of the best network of a climb; move to the first that is better.
 
-    When all neighbours are known and none is better, the search stays on the plateau if an equally good one is there,
-    and else starts a new climb from a random network.
+    When all neighbours are known, the search moves to the best of them if it is better, though it was met in another
+    climb; it stays on the plateau if an equally good one is there; and else it starts a new climb from a random
+    network. So a climb ends at a local optimum only.
 
     Args:
         initial: Random networks before the first climb.
@@ -44,7 +45,8 @@ class LocalSearch:
     _climb_of: dict[int, int] = field(init=False, repr=False, compare=False)
     _best: Trial | None = field(init=False, repr=False, compare=False, default=None)
     _stood: set[int] = field(init=False, repr=False, compare=False)
-    _ring: tuple[int, list[Architecture]] | None = field(init=False, repr=False, compare=False, default=None)
+    _known: dict[str, Trial] = field(init=False, repr=False, compare=False)
+    _rings: dict[int, list[Architecture]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.initial, bool) or not isinstance(self.initial, int) or self.initial < 1:
@@ -55,7 +57,8 @@ class LocalSearch:
         self._problem = problem
         self._candidates = Candidates(problem)
         self._climb, self._climb_of = 0, {}
-        self._best, self._ring, self._stood = None, None, set()
+        self._best, self._stood = None, set()
+        self._known, self._rings = {}, {}
 
     def ask(self, number: int) -> Proposal | Exhausted:
         """Propose the next neighbour, or the start of a climb.
@@ -64,10 +67,12 @@ class LocalSearch:
             InfeasibleError: nothing meets the constraints.
         """
         rng = Random(f"{self._problem.seed}/{number}")
-        if number >= self.initial and self._best is not None:
-            neighbour = self._neighbour(self._best)
+        here = self._best if number >= self.initial else None
+        while here is not None:
+            neighbour = self._neighbour(here)
             if neighbour is not None:
-                return self._propose(number, neighbour, (self._best.number,), "neighbour")
+                return self._propose(number, neighbour, (here.number,), NEIGHBOUR)
+            here = self._better(here)
         drawn = self._candidates.uniform(rng)
         if isinstance(drawn, Exhausted):
             return drawn
@@ -79,12 +84,20 @@ class LocalSearch:
         if proposal.origin == RESTART:
             self._climb += 1
             self._best = None
+            self._rings.clear()
+        elif proposal.origin == NEIGHBOUR and self._best is not None and proposal.parents[0] != self._best.number:
+            # It moved to a known network on its way.
+            self._best = next(t for t in self._known.values() if t.number == proposal.parents[0])
+            self._stood.add(self._best.number)
         self._candidates.note(proposal)
         self._climb_of[proposal.number] = self._climb
 
     def tell(self, trial: Trial) -> None:
         """Move there if it belongs to this climb and is better, or as good and not yet stood on."""
-        if self._climb_of.get(trial.number) != self._climb or not usable(trial, self._problem.objectives):
+        if not usable(trial, self._problem.objectives):
+            return
+        self._known[self._problem.key(trial.architecture)] = trial
+        if self._climb_of.get(trial.number) != self._climb:
             return
         if self._best is not None:
             new, old = lexicographic(self._problem, trial), lexicographic(self._problem, self._best)
@@ -99,9 +112,22 @@ class LocalSearch:
         return proposal
 
     def _neighbour(self, trial: Trial) -> Architecture | None:
-        """The next neighbour that may be proposed, in an order drawn once for each network stood on."""
-        if self._ring is None or self._ring[0] != trial.number:
+        """The next neighbour that may be proposed."""
+        return next((a for a in self._ring(trial) if self._candidates.admits(a)), None)
+
+    def _better(self, trial: Trial) -> Trial | None:
+        """The best of the neighbours whose outcome is known, if it is better."""
+        known = [self._known.get(self._problem.key(a)) for a in self._ring(trial)]
+        best = min((t for t in known if t is not None), key=self._rank, default=trial)
+        return best if self._rank(best)[:-1] < self._rank(trial)[:-1] else None
+
+    def _rank(self, trial: Trial) -> tuple[float, ...]:
+        return (*lexicographic(self._problem, trial), trial.number)
+
+    def _ring(self, trial: Trial) -> list[Architecture]:
+        """The neighbours, in an order drawn once for each network stood on."""
+        if trial.number not in self._rings:
             ring = self._problem.space.neighbours(trial.architecture, near=self.near)
             Random(f"{self._problem.seed}/neighbours/{trial.number}").shuffle(ring)
-            self._ring = (trial.number, ring)
-        return next((a for a in self._ring[1] if self._candidates.admits(a)), None)
+            self._rings[trial.number] = ring
+        return self._rings[trial.number]
