@@ -35,7 +35,7 @@ def test_it_prints_tables_and_writes_a_report(folder, capsys):
     for text in (
         "mean regret of accuracy in points [95 % band]", "test_accuracy of the best by validation", "at 10", "at 30",
         "Evaluations until the mean over seeds is that of evolution(population=10)",
-        "Is evolution(population=10) worse", "critical difference, tables", "Real time of ask and tell",
+        "Is evolution(population=10) worse", "critical difference, runs", "Real time of ask and tell",
     ):  # fmt: skip
         assert text in out
     report = (folder / "report.html").read_text()

@@ -6,6 +6,7 @@ It loads little, since every worker process does.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 import traceback
@@ -87,6 +88,7 @@ class Cell:
 
 def prepare_process() -> None:
     """Make a worker process yield to others, and end with its parent however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
     os.nice(NICE)
     parent = parent_process()
 

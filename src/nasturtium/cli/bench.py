@@ -225,11 +225,13 @@ def _rankings(summary: Any) -> str:
     last = summary.rankings[-1]
     head = ["strategy", *(f"at {r.evaluations:g}" for r in summary.rankings)]
     rows = [[s, *(f"{r.runs.mean[r.strategies.index(s)]:.2f}" for r in summary.rankings)] for s in last.strategies]
-    for title, which in (("tables", "tables"), ("runs", "runs")):
+    for which in ("tables", "runs"):
+        if getattr(last, which).blocks < 2:
+            continue
         rows.append([
-            f"critical difference, {title}", *(f"{getattr(r, which).critical_difference:.2f}" for r in summary.rankings)
+            f"critical difference, {which}", *(f"{getattr(r, which).critical_difference:.2f}" for r in summary.rankings)
         ])  # fmt: skip
-        rows.append([f"p (Iman-Davenport), {title}", *(f"{getattr(r, which).p_value:.2g}" for r in summary.rankings)])
+        rows.append([f"p (Iman-Davenport), {which}", *(f"{getattr(r, which).p_value:.2g}" for r in summary.rankings)])
     title = (
         f"Average rank over (table, seed), 1 is best; by tables n = {last.tables.blocks} (another table), by runs n = "
         f"{last.runs.blocks} (another seed of these tables)"

@@ -100,9 +100,11 @@ def _standings(summary: Summary, table: str) -> str:
     rows = [s for s in summary.standings if s.table == table]
     points = list(dict.fromkeys(s.evaluations for s in rows))
     shown = summary.reported
-    head = "".join(
-        f'<th class="n">at {n:g}</th>' + (f'<th class="n">{escape(shown)}</th>' if shown else "") for n in points
+    several = any(s.hypervolume is not None for s in rows)
+    beside = (f'<th class="n">{escape(shown)}</th>' if shown else "") + (
+        '<th class="n">hypervolume</th>' if several else ""
     )
+    head = "".join(f'<th class="n">at {n:g}</th>{beside}' for n in points)
     lines = []
     for strategy in dict.fromkeys(s.strategy for s in rows):
         mine = [s for s in rows if s.strategy == strategy]
@@ -117,10 +119,13 @@ def _standings(summary: Summary, table: str) -> str:
 def _cell(standing: Standing, shown: str | None, unit: str) -> str:
     band = f"{standing.regret_low:.3f} to {standing.regret_high:.3f}"
     text = f'<td class="n" title="{band}">{standing.regret:.3f}</td>'
-    if not shown:
-        return text
-    value = standing.report.get(shown, float("nan"))
-    return f'{text}<td class="n">{f"{100 * value:.2f}" if unit == "points" else f"{value:.4g}"}</td>'
+    if shown:
+        value = standing.report.get(shown, float("nan"))
+        text += f'<td class="n">{f"{100 * value:.2f}" if unit == "points" else f"{value:.4g}"}</td>'
+    if standing.hypervolume is not None:
+        band = f"{standing.hypervolume_low:.4f} to {standing.hypervolume_high:.4f}"
+        text += f'<td class="n" title="{band}">{standing.hypervolume:.4f}</td>'
+    return text
 
 
 def _ranks(summary: Summary) -> str:
@@ -132,6 +137,8 @@ def _ranks(summary: Summary) -> str:
         (last.tables, "what the ranks say of another table: one block a table, ranks averaged over its seeds"),
         (last.runs, "what they say of another seed of these tables: one block for each table and seed"),
     ):
+        if ranks.blocks < 2:
+            continue  # one table says nothing of another
         p = f", p = {ranks.p_value:.2g} (Friedman, Iman-Davenport)" if ranks.p_value == ranks.p_value else ""
         note = f"{what[0].upper()}{what[1:]}; {_number(ranks.blocks, 'block')}{p}."
         parts.append(_note(note) + _figure(figures.critical_difference(last, ranks)))
