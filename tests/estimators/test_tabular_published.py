@@ -198,6 +198,22 @@ def test_the_laws_hold_and_varying_is_fast(cells):
     assert (time.process_time() - start) / len(drawn) < 2e-3
 
 
+def test_every_row_of_a_sample_can_be_reached_by_mutations(data_root):
+    """Where each row led only to its very nearest, the rows of Accel-NASBench fell into small circles."""
+    made = table("accel_nasbench", data_root)
+    listed = made.space._listed
+    seen = np.zeros(len(made), dtype=bool)
+    seen[0] = True
+    ahead = [0]
+    for _ in range(len(made)):
+        if not ahead:
+            break
+        near = listed.nearest(listed.kept.row(ahead.pop()))
+        ahead += near[~seen[near]].tolist()
+        seen[near] = True
+    assert seen.all()
+
+
 def test_evolution_runs_on_the_sample(cells):
     study = nas.search(cells.space, cells.task, estimator=cells, maximize="accuracy", trials=60, strategy="evolution")
     assert not study.failures

@@ -73,6 +73,28 @@ def test_a_mutation_is_one_of_the_nearest_rows(whole):
     assert space.neighbours(last, only="kernel") == []
 
 
+def test_shells_are_added_until_there_are_enough_rows(whole):
+    """Twenty rows, ln 20 = 3.0: at least three are near; those of the last shell are all taken."""
+    far = [(w, 7) for w in range(20, 35)]
+    space = listed(whole, (1, 3), (1, 5), (2, 5), (3, 5), (4, 5), *far)
+    first, second, *_ = space.enumerate()
+    # (1, 3): one row is one change away, fewer than three; at two changes there are all others
+    assert len(space.neighbours(first)) == 19
+    # (1, 5): (1, 3), (2, 5), (3, 5), (4, 5) are one change away
+    assert pairs(space.neighbours(second)) == [(1, 3), (2, 5), (3, 5), (4, 5)]
+
+
+def test_a_table_of_the_whole_space_varies_as_the_space_does(whole):
+    """Of the ten rows of a space of ten, an architecture has 5 single changes, ln 10 = 2.3."""
+    full = Space(nas.Conv(nas.one_of(4, 8, 12, 16, 20, name="width"), kernel=nas.one_of(3, 5, name="kernel")))
+    table = Space.from_table(full, list(full.enumerate()))
+    for a in full.enumerate():
+        assert {b.key for b in table.neighbours(a)} == {b.key for b in full.neighbours(a)}
+    two = Space(nas.Conv(8, kernel=nas.one_of(3, 5)))  # one single change: fewer than any logarithm asks for
+    table = Space.from_table(two, list(two.enumerate()))
+    assert [len(table.neighbours(a)) for a in two.enumerate()] == [1, 1]
+
+
 def test_a_child_is_the_row_nearest_to_the_crossed_decisions(whole):
     space = listed(whole, (1, 3), (8, 7), (8, 3))
     a, b, _ = space.enumerate()
@@ -162,11 +184,15 @@ def test_conditional_spaces_keep_the_laws():
     layer = nas.Conv(8, kernel=nas.one_of(3, 5))
     deep = Space(nas.Sequential(nas.repeat(layer, times=nas.one_of(1, 2, 3)), nas.Classifier()))
     rng = Random(3)
-    rows = list({deep.sample(rng) for _ in range(9)})
+    rows = sorted({deep.sample(rng) for _ in range(14)}, key=lambda a: a.key)
     space = Space.from_table(deep, rows)
     check_space(space)
+    assert 8 <= len(rows) <= 20  # ln 8 = 2.1, ln 20 = 3.0; each has at least 3 single changes
+    enough = 3
     for a in rows:
-        fewest = min(len(diff(a, b)) for b in rows if b != a)
-        assert {b.key for b in space.neighbours(a)} == {b.key for b in rows if len(diff(a, b)) == fewest}
+        distances = sorted(len(diff(a, b)) for b in rows if b != a)
+        assert {b.key for b in space.neighbours(a)} == {
+            b.key for b in rows if b != a and len(diff(a, b)) <= distances[enough - 1]
+        }
     with pytest.raises(InvalidArchitectureError, match="inactive, so its index is -1"):
         Space.from_table(deep, np.zeros((1, len(deep.decisions)), dtype=int))

@@ -1,9 +1,13 @@
 """Spaces that are tables: the architectures are listed, row by row, and nothing else is in the space.
 
-Laws of `Space` that read differently here: a mutation is a uniform draw among the other rows of the fewest changed
-decisions (a table that is a sample of a large space seldom has two rows that differ in one), the neighbours are all of
-these, and a crossover's child is a row nearest to the crossed decisions. A decision that is active in only one of two
-rows counts as changed.
+Laws of `Space` that read differently here: a mutation is a uniform draw among the nearest other rows, the neighbours
+are all of these, and a crossover's child is a row nearest to the crossed decisions. Near is what differs in few
+decisions; a decision that is active in only one of two rows counts. The nearest rows are those of the fewest changes;
+where these are fewer than ln(rows), those of one change more are taken too, and so on: a table that is a sample of a
+large space seldom has two rows that differ in one decision, and where each row led only to its very nearest, a search
+would soon go in circles (graphs of nearest neighbours hang together from about ln n neighbours on: Xue, Kumar 2004,
+"The number of neighbors needed for connectivity of wireless networks"). A row never needs more than the architecture
+has single changes in the whole space, so that a table of a whole space varies as that space does.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from math import ceil, log
 from random import Random
 from typing import Any
 
@@ -173,7 +178,7 @@ class Listed(Conditions):
     # Varying
 
     def nearest(self, indices: Indices, only: Only = None) -> NDArray[np.intp]:
-        """The other rows of the fewest changed decisions, among the rows that `only` admits.
+        """The nearest other rows (see above), among the rows that `only` admits.
 
         Raises:
             InfeasibleError: there is no other row.
@@ -189,12 +194,19 @@ class Listed(Conditions):
         if not admitted.any():
             limited = f" which differs only in what {only!r} admits" if only is not None else ""
             raise InfeasibleError(f"The table has no other row{limited}.")
-        found = np.flatnonzero(admitted & (changes == changes[admitted].min()))
+        within = np.cumsum(np.bincount(changes[admitted]))
+        radius = int(np.searchsorted(within, min(self._enough(indices), within[-1])))
+        found = np.flatnonzero(admitted & (changes <= radius))
         if row is not None:
             if len(self._nearest) >= REMEMBERED:
                 self._nearest.clear()
             self._nearest[row] = found
         return found
+
+    def _enough(self, indices: Indices) -> int:
+        """How many rows are to be near an architecture, if there are so many."""
+        singles = sum(count - 1 for count, index in zip(self.plan.counts, indices, strict=True) if index >= 0)
+        return max(1, min(singles, ceil(log(len(self.kept)))))
 
     def closest(self, indices: Indices) -> Indices:
         """The first of the rows that differ from these in the fewest decisions; themselves, if they are a row."""

@@ -67,9 +67,10 @@ class Space:
 
         It is a space like any other, but what is not listed is not in it: drawing is uniform over the rows, in whose
         order `enumerate` and `at` go. As two rows seldom differ in one decision only, variation goes by the nearest
-        rows: `mutate` draws uniformly among the other rows of the fewest changed decisions (`only` admits rows that
-        differ nowhere else; `near` changes nothing), `neighbours` are all of these, and `cross` gives a row nearest to
-        the crossed decisions. A decision that is active in only one of two rows counts as changed.
+        rows: `mutate` draws uniformly among them (`only` admits rows that differ nowhere else; `near` changes
+        nothing), `neighbours` are all of them, and `cross` gives a row nearest to the crossed decisions. The nearest
+        are the rows of the fewest changed decisions, and those of one more, and so on, until there are ln(rows), or as
+        many as the architecture has single changes in the whole space.
 
         Args:
             space: The space of which they are.
