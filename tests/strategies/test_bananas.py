@@ -168,6 +168,12 @@ def test_settings_are_checked(settings: Any, message: str) -> None:
         Bananas(**settings)
 
 
+def test_a_bound_is_of_the_objective_beside_a_measured_constraint() -> None:
+    problem = toy_problem(constraints=at_most(30), cheap_metrics=lambda _: {}, trials=60)
+    run = drive(small(loss="mape", bound=1.0), problem, 12)
+    assert any(p.origin == "mutation" for p in run.proposals)
+
+
 def test_a_bound_is_refused_for_several_objectives() -> None:
     objectives = (*toy_problem().objectives, Objective(metric="params", direction="minimize"))
     with pytest.raises(InvalidInputError, match="one objective"):

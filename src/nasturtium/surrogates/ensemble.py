@@ -44,7 +44,8 @@ class Ensemble:
             best networks weigh most), or "rank" (hinge on the order of each pair in a batch; the scores are then given
             the mean and the spread of the targets).
         bound: For "mape": a target value that no network reaches (the paper's: an error of 4.5 %). None is one
-            standard deviation beyond the largest target, for targets that are to be maximised.
+            standard deviation beyond the largest target, for targets that are to be maximised. With several outputs it
+            is of the first, and the others take theirs.
         seed: Of weights and batches.
 
     Notes:
@@ -102,8 +103,10 @@ class Ensemble:
         y = (y - centre) / scale
         weigh = np.ones_like(y)
         if self.loss == "mape":
-            bound = y.max(axis=0) + 1.0 if self.bound is None else (self.bound - centre) / scale
-            if np.any(bound <= y.max(axis=0)):
+            bound = y.max(axis=0) + 1.0
+            if self.bound is not None:
+                bound[0] = (self.bound - centre[0]) / scale[0]
+            if bound[0] <= y[:, 0].max():
                 raise InvalidInputError(f"`bound` must be above every target, got {self.bound}; None picks one.")
             weigh = 1.0 / (bound - y)
         _Training(self, x, _per_member(y, self.members), _per_member(weigh, self.members)).run()

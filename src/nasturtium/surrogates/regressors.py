@@ -20,6 +20,7 @@ REGRESSORS: dict[str, tuple[str, dict[str, Any]]] = {
     "boosting": ("sklearn.ensemble:GradientBoostingRegressor", {"subsample": 0.8, "max_features": "sqrt"}),
     "ensemble": ("nasturtium.surrogates.ensemble:Ensemble", {}),
     "forest": ("sklearn.ensemble:RandomForestRegressor", {"n_estimators": 30, "max_features": 1 / 3}),
+    "gp": ("nasturtium.surrogates.process_regressor:ProcessRegressor", {}),
     "ridge": ("sklearn.linear_model:RidgeCV", {"alphas": (0.01, 0.1, 1.0, 10.0, 100.0)}),
 }
 """Import path and settings of each name. A third of the features a split is Breiman's default for regression (2001), a
