@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from nasturtium.design import scale
 from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.estimators import results
 from nasturtium.estimators.protocol import Job
 from nasturtium.graph import trace
 from nasturtium.model import build
 from nasturtium.space import Architecture
+from nasturtium.surrogates.stopping import CurveStopping, MedianStopping, stopping_from_dict
 from nasturtium.tasks import Task
 from nasturtium.training import Epoch, FitResult, Recipe, checkpoint, evaluate, fit, resolve_device, seconds_per_epoch
 from nasturtium.trial.types import FULL, Fidelity
@@ -39,6 +41,7 @@ class _Settings:
     share: float
     size: tuple[int, int] | None
     input_shape: tuple[int, ...]
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Trained:
     """Train from scratch on train, measure on validation.
 
     Deterministic on one machine for one seed, thread count and device. Cost: `epochs` passes over the train images.
+    A network that is measured again at a higher fidelity is trained from scratch: the learning rate falls to zero over
+    the epochs of each fidelity, and a training that came to its end is no part of a longer one.
 
     Args:
         epochs: Passes over the train images at full fidelity.
@@ -54,6 +59,10 @@ class Trained:
         patience: End when validation accuracy has not risen for so many epochs, or None. Measures validation each
             epoch; the learning rate's schedule is that of all epochs.
         report_validation: Measure and report validation accuracy each epoch, for learning curves.
+        seconds: Limit of the time in training, or None. Training ends with the epoch in which it is reached, whatever
+            the learning rate then is; results then depend on the machine's speed.
+        stopping: A rule that ends trainings which will hardly be among the best: a `CurveStopping` or a
+            `MedianStopping`. Measures validation each epoch; a training that was ended says so in its history.
     """
 
     epochs: int = 15
@@ -61,17 +70,26 @@ class Trained:
     device: str = "auto"
     patience: int | None = None
     report_validation: bool = False
+    seconds: float | None = None
+    stopping: CurveStopping | MedianStopping | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
             raise InvalidInputError(f"`epochs` must be an integer of 1 or more, got {self.epochs!r}.")
         if self.patience is not None and (not isinstance(self.patience, int) or self.patience < 1):
             raise InvalidInputError(f"`patience` must be an integer of 1 or more, or None, got {self.patience!r}.")
+        number = isinstance(self.seconds, (int, float)) and not isinstance(self.seconds, bool)
+        if self.seconds is not None and not (number and 0 < self.seconds < float("inf")):
+            raise InvalidInputError(f"`seconds` must be a positive number, or None, got {self.seconds!r}.")
+        if self.stopping is not None and not isinstance(self.stopping, (CurveStopping, MedianStopping)):
+            raise InvalidInputError(
+                f"`stopping` must be a CurveStopping, a MedianStopping or None, got {self.stopping!r}."
+            )
 
     @property
     def deterministic(self) -> bool:
-        """True, apart from measured times."""
-        return True
+        """True, apart from measured times, unless there is a limit of time."""
+        return self.seconds is None
 
     @property
     def fingerprint(self) -> str:
@@ -80,6 +98,11 @@ class Trained:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; `nasturtium.estimators.from_dict` is the inverse."""
+        late: dict[str, Any] = {}  # settings that came later are left out at their defaults: older studies go on
+        if self.seconds is not None:
+            late["seconds"] = self.seconds
+        if self.stopping is not None:
+            late["stopping"] = self.stopping.to_dict()
         return {
             "version": TRAINED_VERSION,
             "type": "trained",
@@ -88,6 +111,7 @@ class Trained:
             "device": self.device,
             "patience": self.patience,
             "report_validation": self.report_validation,
+            **late,
         }
 
     @classmethod
@@ -100,6 +124,8 @@ class Trained:
                 f"A stored `Trained` estimator must have version {TRAINED_VERSION} and no unknown keys, got version "
                 f"{data.get('version')!r} and {sorted(unknown)!r} besides. Use the version of nasturtium that wrote it."
             )
+        if values.get("stopping") is not None:
+            values["stopping"] = stopping_from_dict(values["stopping"])
         return cls(**{**values, "recipe": Recipe.from_dict(values.get("recipe", {}))})
 
     def estimate(
@@ -112,7 +138,8 @@ class Trained:
 
         Args:
             architecture: Closed.
-            fidelity: Shares of the epochs, the train images and the resolution. Width is the space's matter.
+            fidelity: Shares of the epochs, the train images, the resolution, the channels of every layer (as
+                `design.scale` scales them, to whole numbers), and the limit of time.
             job: Task, seed, folder, threads.
 
         Returns:
@@ -120,23 +147,45 @@ class Trained:
 
         Raises:
             TrialError: training diverged, or memory ran out.
-            InvalidInputError: a fidelity that this estimator does not have.
+            InvalidInputError: a fidelity that this estimator does not have, or a width that the network cannot take.
         """
         if job is None:
             raise InvalidInputError("`Trained.estimate` needs a job: `Job(task=…, seed=…)`.")
+        return self.train_until(architecture, fidelity, job, described=self.to_dict())
+
+    def train_until(
+        self,
+        architecture: Architecture,
+        fidelity: Fidelity,
+        job: Job,
+        *,
+        described: Mapping[str, Any],
+        until: int | None = None,
+        summary: Callable[[dict[str, float], FitResult], dict[str, float]] = lambda metrics, _: metrics,
+    ) -> dict[str, float]:
+        """As `estimate`, perhaps not to the end; for estimators that judge by the beginning of a training.
+
+        Args:
+            architecture: See there.
+            fidelity: See there.
+            job: See there.
+            described: The settings of the estimator that asks, as plain JSON; a result in the folder is of these.
+            until: Epochs after which to end; None for all. The learning rate's schedule is that of all.
+            summary: Makes the metrics of those of the trained network and the training's history.
+        """
         settings = self._settings(fidelity, job.task)
         device = resolve_device(self.device if job.device in (None, "auto") else job.device)
         identity = checkpoint.identity(
-            estimator=self.to_dict(), architecture=architecture.to_dict(), fidelity=asdict(fidelity), seed=job.seed,
+            estimator=described, architecture=architecture.to_dict(), fidelity=_stored(fidelity), seed=job.seed,
             task=job.task.fingerprint,
         )  # fmt: skip
         finished = None if job.directory is None else results.read_metrics(job.directory, identity)
         if finished is not None:
             return finished
         with torch_threads(job.threads):
-            graph = trace(architecture, settings.input_shape, **job.task.context)
-            model = build(graph, seed=job.seed)
-            result = self._fit(model, settings, job, device)
+            network = _narrowed(architecture, fidelity.width)
+            model = build(trace(network, settings.input_shape, **job.task.context), seed=job.seed)
+            result = self._fit(model, settings, job, device, until)
             evaluation = evaluate(model, job.task, "validation", size=settings.size)
         if not np.isfinite(evaluation.loss):
             raise TrialError("The trained network's outputs on validation are not finite.", kind="diverged")
@@ -147,6 +196,7 @@ class Trained:
             "train_loss": result.history[-1]["loss"],
             "epochs": float(result.epochs),
         }
+        metrics = summary(metrics, result)
         if job.directory is not None:
             results.write(job.directory, identity, model, evaluation, result, metrics)
             checkpoint.remove(job.directory)
@@ -154,14 +204,11 @@ class Trained:
 
     def _settings(self, fidelity: Fidelity, task: Task) -> _Settings:
         """What a fidelity means for this task."""
-        if fidelity.width != 1.0:
+        if fidelity.seconds < 1.0 and self.seconds is None:
             raise InvalidInputError(
-                f"`Trained` cannot scale the width of a network that a space made, got width={fidelity.width!r}. Use "
-                "epochs, data or resolution, or a space of narrower networks."
+                f"A share of the time needs a limit to be a share of, got {fidelity!r} for an estimator without one. "
+                "Give it: `Trained(seconds=60)`."
             )
-        for name, value in asdict(fidelity).items():
-            if not 0.0 < value <= 1.0:
-                raise InvalidInputError(f"The fidelity's {name!r} must be a share in (0, 1], got {value!r}.")
         size = None
         shape = task.input_shape
         if fidelity.resolution < 1.0 and len(shape) == 3:
@@ -169,17 +216,35 @@ class Trained:
             size = (height, width)
             shape = (shape[0], *size)
         return _Settings(
-            epochs=max(1, round(self.epochs * fidelity.epochs)), share=fidelity.data, size=size, input_shape=shape
-        )
+            epochs=self.epochs_at(fidelity), share=fidelity.data, size=size, input_shape=shape,
+            seconds=None if self.seconds is None else self.seconds * fidelity.seconds,
+        )  # fmt: skip
 
-    def _fit(self, model: nn.Module, settings: _Settings, job: Job, device: torch.device) -> FitResult:
-        validate = self.report_validation or self.patience is not None
+    def epochs_at(self, fidelity: Fidelity) -> int:
+        """Epochs of a training at a fidelity: the share, rounded, at least one."""
+        return max(1, round(self.epochs * fidelity.epochs))
+
+    def _fit(
+        self, model: nn.Module, settings: _Settings, job: Job, device: torch.device, until: int | None
+    ) -> FitResult:
+        validate = self.report_validation or self.patience is not None or self.stopping is not None
         return fit(
             model, job.task, self.recipe, epochs=settings.epochs, seed=job.seed, device=device,
             directory=job.directory, keep_checkpoint=job.directory is not None, share=settings.share,
             size=settings.size, validate=validate, on_epoch=job.report,
-            stop=None if self.patience is None else self._out_of_patience,
+            stop=lambda history: self._ends(history, settings, until),
         )  # fmt: skip
+
+    def _ends(self, history: Sequence[Epoch], settings: _Settings, until: int | None) -> bool:
+        """Whether a training ends before its last epoch."""
+        if until is not None and len(history) >= until:
+            return True
+        if settings.seconds is not None and sum(e["seconds"] for e in history) >= settings.seconds:
+            return True
+        if self.patience is not None and self._out_of_patience(history):
+            return True
+        curve = [e.get("validation_accuracy", 0.0) for e in history]
+        return self.stopping is not None and self.stopping.stops(curve, settings.epochs)
 
     def _out_of_patience(self, history: Sequence[Epoch]) -> bool:
         curve = [e["validation_accuracy"] for e in history]
@@ -196,7 +261,8 @@ class Trained:
         """
         images = len(task.split("train"))
         steps = images // self.recipe.batch_for(images)
-        return self.epochs * (steps * SECONDS_PER_STEP + images * (SECONDS_PER_IMAGE + SECONDS_PER_MAC * macs))
+        whole = self.epochs * (steps * SECONDS_PER_STEP + images * (SECONDS_PER_IMAGE + SECONDS_PER_MAC * macs))
+        return whole if self.seconds is None else min(whole, self.seconds)
 
     def measured_seconds(self, architecture: Architecture, task: Task, *, threads: int | None = None) -> float:
         """Forecast of one estimate by timing a few steps of this architecture on this machine.
@@ -209,7 +275,23 @@ class Trained:
         device = resolve_device(self.device)
         with torch_threads(threads):
             model = build(trace(architecture, task.input_shape, **task.context), seed=0)
-            return self.epochs * seconds_per_epoch(model, task, self.recipe, device=device)
+            whole = self.epochs * seconds_per_epoch(model, task, self.recipe, device=device)
+        return whole if self.seconds is None else min(whole, self.seconds)
+
+
+def _stored(fidelity: Fidelity) -> dict[str, float]:
+    """As plain JSON, without the share of the time where it is 1: older results have none."""
+    return {name: value for name, value in asdict(fidelity).items() if name != "seconds" or value < 1.0}
+
+
+def _narrowed(architecture: Architecture, width: float) -> Architecture:
+    """The network with a share of its channels."""
+    if width == 1.0:
+        return architecture
+    try:
+        return scale(architecture, width=width, divisor=1).network
+    except InvalidInputError as error:
+        raise InvalidInputError(f"This network cannot be measured at width={width!r}: {error}") from error
 
 
 @contextmanager

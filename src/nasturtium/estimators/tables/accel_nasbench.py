@@ -60,9 +60,9 @@ def read(root: Path, part: str, *, source: Mapping[str, Any]) -> Tabular:
             unit = 1000.0 if str(platform).startswith("latency") else 1.0
             columns.append(Column(metric=str(platform), values=measured[:, number] / unit, role="cheap", missing=True))
         rows = _rows(arrays, space)
-    rows, columns = merge_repeats(rows, columns)
+    rows, merged = merge_repeats(rows, columns)
     return Tabular(
-        name="accel_nasbench", space=Space.from_table(space, rows), rows=rows, columns=columns,
+        name="accel_nasbench", space=Space.from_table(space, rows), rows=rows, columns=merged,
         input_shape=INPUT_SHAPE, classes=CLASSES, source=source,
     )  # fmt: skip
 
