@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from nasturtium.errors import InvalidInputError
 from nasturtium.space import Architecture
 from nasturtium.strategies.candidates import Candidates
-from nasturtium.strategies.learned.controller_policy import Batch, Policy, Scores
+from nasturtium.strategies.learned.controller_policy import Adam, Batch, Policy, Scores
 from nasturtium.strategies.learned.controller_rewards import Judge
 from nasturtium.strategies.learned.controller_tokens import Emission, Sentence, Tokens
 from nasturtium.trial import Trial
@@ -31,6 +31,9 @@ REFUSED = 200
 
 Algorithm = Literal["reinforce", "ppo"]
 
+BATCH: dict[Algorithm, int] = {"reinforce": 1, "ppo": 10}
+"""Told trials of an update by default."""
+
 
 @dataclass(slots=True)
 class Controller:
@@ -42,8 +45,8 @@ class Controller:
         layers: LSTM layers; 1 is ENAS' and NASNet's (NAS 2017 has 2 of 35 units).
         learning_rate: Of Adam. 0.0035 is ENAS'; the 6e-4 of NAS 2017 and 3.5e-4 of NASNet are for 12,800 and 20,000
             networks and hardly move within some hundred.
-        batch: Told trials of an update; 10 is ENAS'. It is what budgets of 100 to 1,000 trials have room for:
-            NASNet's 20 would leave 5 updates in 100.
+        batch: Told trials of an update. None is 1 for REINFORCE, as in the REINFORCE of NAS-Bench-201 (Dong and Yang
+            2020), whose budgets are of some hundred trials, and 10 for PPO, ENAS' number.
         baseline_decay: d of the moving average b <- d b + (1 - d) R, which begins at the first reward; 0.95 is that of
             NASNet.
         entropy: Weight of the entropy bonus, per token in nats; 1e-4 is ENAS'.
@@ -86,7 +89,7 @@ class Controller:
     hidden: int = 64
     layers: int = 1
     learning_rate: float = 0.0035
-    batch: int = 10
+    batch: int | None = None
     baseline_decay: float = 0.95
     entropy: float = 1e-4
     temperature: float = 1.0
@@ -98,17 +101,19 @@ class Controller:
     _candidates: Candidates = field(init=False, repr=False, compare=False)
     _tokens: Tokens = field(init=False, repr=False, compare=False)
     _policy: Policy = field(init=False, repr=False, compare=False)
-    _optimizer: torch.optim.Adam = field(init=False, repr=False, compare=False)
+    _optimizer: Adam = field(init=False, repr=False, compare=False)
     _judge: Judge = field(init=False, repr=False, compare=False)
     _baseline: float | None = field(init=False, repr=False, compare=False, default=None)
     _pending: dict[int, _Episode] = field(init=False, repr=False, compare=False, default_factory=dict)
     _told: list[_Episode] = field(init=False, repr=False, compare=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ("reinforce", "ppo"):
+        if self.algorithm not in BATCH:
             raise InvalidInputError(f"`algorithm` must be 'reinforce' or 'ppo', got {self.algorithm!r}.")
         for name in ("hidden", "layers", "batch", "epochs"):
             value = getattr(self, name)
+            if name == "batch" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"`{name}` must be an integer of 1 or more, got {value!r}.")
         for name in ("learning_rate", "temperature", "clip", "tanh_constant"):
@@ -154,7 +159,7 @@ class Controller:
             temperature=self.temperature,
             tanh_constant=self.tanh_constant,
         )
-        self._optimizer = torch.optim.Adam(self._policy.parameters, lr=self.learning_rate, maximize=True, fused=True)
+        self._optimizer = Adam(self._policy.parameters, self.learning_rate)
         self._judge = Judge(problem, self.reward if callable(self.reward) else None)
         self._baseline = None
         self._pending, self._told = {}, []
@@ -204,7 +209,7 @@ class Controller:
         episode.advantage = reward - baseline
         self._baseline = self.baseline_decay * baseline + (1 - self.baseline_decay) * reward
         self._told.append(episode)
-        if len(self._told) >= self.batch:
+        if len(self._told) >= (self.batch or BATCH[self.algorithm]):
             self._learn()
             self._told = []
 
@@ -213,21 +218,16 @@ class Controller:
         advantages = torch.tensor([e.advantage for e in self._told], dtype=self._policy.dtype)
         batch = Batch.of(self._tokens, [e.sentence(self._tokens) for e in self._told])
         if self.algorithm == "reinforce":
-            self._climb(lambda: reinforce(self._policy.score(batch), advantages, self.entropy))
+            with torch.enable_grad():
+                self._optimizer.climb(reinforce(self._policy.score(batch), advantages, self.entropy))
             return
         self._remember()
         old = pad_sequence([e.old for e in self._told if e.old is not None], batch_first=True)
         size = advantages.square().mean().sqrt()
         scaled = advantages / size if size > 0 else advantages
         for _ in range(self.epochs):
-            self._climb(lambda: ppo(self._policy.score(batch), old, scaled, self.clip, self.entropy))
-
-    def _climb(self, objective: Callable[[], Tensor]) -> None:
-        with torch.enable_grad():
-            value = objective()
-            self._optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+            with torch.enable_grad():
+                self._optimizer.climb(ppo(self._policy.score(batch), old, scaled, self.clip, self.entropy))
 
     def _remember(self) -> None:
         """Note the probabilities by the weights of their proposal, before those change."""
