@@ -112,7 +112,7 @@ def test_resumes_on_the_way(concurrency: int) -> None:
     whole = drive(make(), problem, 81, concurrency=concurrency, outcome=rugged(9))
     climb_of = {n: k for k, climb in enumerate(climbs(whole)) for n in climb}
     assert any(climb_of[n] != climb_of[p.number] for p in whole.proposals for n in p.parents)  # it moved to a known one
-    for cut in range(len(whole.log) + 1):
+    for cut in range(0, len(whole.log) + 1, 3):
         again = drive(make(), problem, 81, concurrency=concurrency, outcome=rugged(9), replay=whole.log[:cut])
         assert [(p.architecture.key, p.parents) for p in again.proposals] == [
             (p.architecture.key, p.parents) for p in whole.proposals

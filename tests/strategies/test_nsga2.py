@@ -32,6 +32,7 @@ def test_laws() -> None:
     check_strategy(lambda: NSGA2(population=6, offspring=4))
 
 
+@pytest.mark.slow
 def test_laws_of_the_defaults() -> None:
     """Where they differ: a steady state, other crossovers, near mutations."""
     some = ("seeded", "finite", "pending", "out_of_order", "public_only")

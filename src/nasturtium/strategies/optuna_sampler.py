@@ -141,13 +141,17 @@ class Optuna:
         self._known.setdefault(self._problem.key(proposal.architecture), None)
 
     def tell(self, trial: Trial) -> None:
-        """Tell the sampler."""
+        """Tell the sampler; a trial that failed may be told again when it completed after all."""
         asked = self._trials.pop(trial.number, None)
         outcome = self._outcome(trial)
+        key = self._problem.key(trial.architecture)
+        if asked is None:
+            if outcome is None or self._known.get(key) is not None:
+                return
+            asked = self._study.given(trial.architecture)
         if outcome is not None:
-            self._known[self._problem.key(trial.architecture)] = outcome
-        if asked is not None:
-            self._study.tell(asked, outcome)
+            self._known[key] = outcome
+        self._study.tell(asked, outcome)
 
     def _suggest(self, number: int) -> Architecture | None:
         """What the sampler suggests that may be proposed, kept as a running trial; None after `tries`."""
@@ -202,23 +206,30 @@ class _Study:
         for generator in self._generators:
             _seed(generator, source.getrandbits(32))
         with self._quiet():
-            asked = self._study.ask()
-            decisions = self._problem.space.decisions
-            indices: dict[str, int] = {}
-            ahead, met = list(self._roots), set(self._roots)
-            while ahead:
-                position = heappop(ahead)
-                name, count = decisions[position].name, decisions[position].choice.count
-                if self._integer[position]:
-                    index = asked.suggest_int(name, 0, count - 1)
-                else:
-                    index = asked.suggest_categorical(name, tuple(range(count)))
-                indices[name] = index
-                for other in self._controlled.get((position, index), ()):
-                    if other not in met:
-                        met.add(other)
-                        heappush(ahead, other)
+            try:
+                asked = self._study.ask()
+                indices = self._suggested(asked)
+            except ValueError as error:  # such as several objectives, for some versions' samplers
+                raise InvalidInputError(f"{self.name} of Optuna {self._optuna.__version__} refuses: {error}") from error
         return asked, self._problem.space.settle(indices)
+
+    def _suggested(self, asked: Any) -> dict[str, int]:
+        decisions = self._problem.space.decisions
+        indices: dict[str, int] = {}
+        ahead, met = list(self._roots), set(self._roots)
+        while ahead:
+            position = heappop(ahead)
+            name, count = decisions[position].name, decisions[position].count
+            if self._integer[position]:
+                index = asked.suggest_int(name, 0, count - 1)
+            else:
+                index = asked.suggest_categorical(name, tuple(range(count)))
+            indices[name] = index
+            for other in self._controlled.get((position, index), ()):
+                if other not in met:
+                    met.add(other)
+                    heappush(ahead, other)
+        return indices
 
     def given(self, architecture: Architecture) -> Any:
         """A running trial of an architecture that the sampler did not suggest."""
