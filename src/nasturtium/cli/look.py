@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -122,6 +123,7 @@ def show(study_path: str, trial: int | None, role: str, svg: Path | None, style:
         emit_json(
             {
                 "number": member.number, "state": member.trial.state, "origin": member.trial.origin,
+                "fidelity": asdict(member.trial.fidelity),
                 "parents": list(member.trial.parents), "metrics": dict(member.metrics), "choices": choices,
                 "error": member.trial.error, "test_metrics": member.test_metrics,
                 "architecture": member.architecture.to_dict(),
@@ -129,7 +131,8 @@ def show(study_path: str, trial: int | None, role: str, svg: Path | None, style:
         )  # fmt: skip
         return
     parents = f" of {', '.join(map(str, member.trial.parents))}" if member.trial.parents else ""
-    head = {"trial": f"{member.number} ({member.trial.state}; {member.trial.origin or 'proposed'}{parents})"}
+    lower = "" if member.trial.fidelity.is_full else f"; at {member.trial.fidelity.text}"
+    head = {"trial": f"{member.number} ({member.trial.state}; {member.trial.origin or 'proposed'}{parents}{lower})"}
     names = [*columns_of(study), *(m for m in member.metrics if m not in columns_of(study))]
     head |= {name: shown(name, member.metrics[name]) for name in names if name in member.metrics}
     click.echo(pairs(head))

@@ -105,6 +105,7 @@ class Progress:
         elif not self.live and not self.quiet:
             values = "  ".join(f"{o.metric} {shown(o.metric, trial.metrics.get(o.metric))}" for o in self.objectives)
             broken = "" if violation(trial.metrics, self.constraints) == 0 else "  (breaks a constraint)"
+            broken += "" if trial.fidelity.is_full else f"  (at {trial.fidelity.text})"
             self._say(
                 f"[{self._done}/{self.budget}] trial {trial.number}: {values}{broken}  {self._best()}  {self._left()}"
             )
@@ -119,6 +120,7 @@ class Progress:
             t.metrics[first.metric]
             for t in self.trials
             if t.state == "completed" and first.metric in t.metrics and violation(t.metrics, self.constraints) == 0
+            if t.fidelity.is_full
         ]
         if not values:
             return "no feasible network yet"
@@ -144,7 +146,8 @@ class Progress:
             Text(self._left(), style="dim"),
         )
         parts: list[RenderableType] = [head]
-        front = pareto_trials(self.trials, self.objectives, self.constraints)
+        full = [trial for trial in self.trials if trial.fidelity.is_full]
+        front = pareto_trials(full, self.objectives, self.constraints)
         if front:
             parts.append(self._front_table(front))
         if self.running:

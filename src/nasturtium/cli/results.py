@@ -9,7 +9,7 @@ import click
 
 import nasturtium as nas
 from nasturtium.cli.output import shown, table
-from nasturtium.trial import format_constraint
+from nasturtium.trial import Trial, format_constraint
 
 COSTS = ("params", "macs", "peak_memory")
 
@@ -24,10 +24,15 @@ def front_table(study: nas.Study, members: Sequence[Any] | None = None) -> str:
     """The Pareto front, or other members, as text."""
     columns = columns_of(study)
     rows = [
-        [str(m.number), *[shown(c, m.metrics.get(c)) for c in columns], m.trial.origin]
+        [str(m.number), *[shown(c, m.metrics.get(c)) for c in columns], origin_of(m.trial)]
         for m in (study.front if members is None else members)
     ]
     return table(["trial", *columns, "origin"], rows, right=range(len(columns) + 1))
+
+
+def origin_of(trial: Trial) -> str:
+    """How a trial came to be, and at which fidelity it was measured where that is not the full one."""
+    return trial.origin if trial.fidelity.is_full else f"{trial.origin or 'proposed'} at {trial.fidelity.text}"
 
 
 def result_of(study: nas.Study) -> dict[str, Any]:

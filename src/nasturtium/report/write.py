@@ -51,10 +51,10 @@ def collect(study: Study) -> ReportData:
         StoreError: nothing was completed yet.
     """
     members = {role: study.members(run) for role, run in RUNS}
-    if not any(m.trial.state == "completed" for group in members.values() for m in group):
+    if not any(m.trial.state == "completed" and m.trial.fidelity.is_full for group in members.values() for m in group):
         raise StoreError(
-            f"The study {study.location.text!r} has no completed trial yet, so there is nothing to report. "
-            "Run the search first, or look at `nasturtium status`."
+            f"The study {study.location.text!r} has no completed trial at full fidelity yet, so there is nothing to "
+            "report. Run the search first, or look at `nasturtium status`."
         )
     front = {m.number for m in study.front}
     quality = _axis(study.objectives[0].metric, study)
@@ -63,7 +63,7 @@ def collect(study: Study) -> ReportData:
         _point(study, role, m, front=role == "search" and m.number in front)
         for role, group in members.items()
         for m in group
-        if m.trial.state == "completed"
+        if m.trial.state == "completed" and m.trial.fidelity.is_full
     ]
     histories = study.hypervolume_history()
     return ReportData(

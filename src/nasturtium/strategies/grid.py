@@ -135,7 +135,8 @@ class Grid:
 
     def recall(self, proposal: Proposal) -> None:
         """Remember what was proposed."""
-        level = int(proposal.origin.rpartition(" ")[2])
+        stage = proposal.origin.rpartition(" ")[2]
+        level = int(stage) if stage.isdigit() else 0  # another's proposal says nothing of the grid
         while self._level < level and self._narrow():
             pass
         self._candidates.note(proposal)

@@ -110,7 +110,7 @@ class Inner:
     It counts its own proposals: network 0, 1, 2 …, whatever was promoted in between. It learns from the highest level
     at which `enough` networks have a usable result, and from the lowest before. A network that was measured, but not at
     that level, is told as failed, so that it is not waited for, and again with its result once it has one there. When
-    the level rises the strategy is set up anew and told all from the beginning.
+    the level rises the strategy is set up anew and told all from the beginning, as if others had proposed it.
 
     Args:
         strategy: To be asked.
@@ -169,8 +169,8 @@ class Inner:
         self._told = set()
         self._strategy.setup(self._problem)
         for entry in self._log:
-            if isinstance(entry, Proposal):
-                self._strategy.recall(entry)
+            if isinstance(entry, Proposal):  # how it came to be belongs to another history than the one that is told
+                self._strategy.recall(replace(entry, origin="", parents=()))
             else:
                 self._pass(*entry)
 

@@ -135,15 +135,16 @@ def hypervolume_histories(
 ) -> dict[str, tuple[float, ...]]:
     """Hypervolume after each trial of each run, as a share of the box that all runs' feasible trials span.
 
-    The reference point lies `MARGIN` of the range behind the worst feasible value of any run in each objective; the box
-    reaches from there to the best value. Empty for a single objective.
+    Trials at a lower fidelity add nothing. The reference point lies `MARGIN` of the range behind the worst feasible
+    value of any run in each objective; the box reaches from there to the best value. Empty for a single objective.
     """
     if len(objectives) < 2:
         return {}
     directions = [objective.direction for objective in objectives]
 
     def point(trial: Trial) -> tuple[float, ...] | None:
-        feasible = trial.state == "completed" and violation(trial.metrics, constraints) == 0
+        measured = trial.state == "completed" and trial.fidelity.is_full
+        feasible = measured and violation(trial.metrics, constraints) == 0
         return point_of(trial, objectives) if feasible else None
 
     points = [p for trials in runs.values() for p in map(point, trials) if p is not None]

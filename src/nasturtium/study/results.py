@@ -158,7 +158,7 @@ class Study:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """The search's finished trials, by number."""
+        """The search's finished trials, by number, at any fidelity."""
         return tuple(member.trial for member in self.members(SEARCH))
 
     @property
@@ -192,13 +192,15 @@ class Study:
 
     @property
     def front(self) -> tuple[Member, ...]:
-        """Pareto front of the search's feasible trials, the best of the first objective first."""
-        kept = {t.number for t in pareto_trials(self.trials, self.objectives, self.constraints)}
+        """Pareto front of the search's feasible trials at full fidelity, the best of the first objective first."""
+        kept = {t.number for t in pareto_trials(map(_trial_of, self.feasible()), self.objectives)}
         return tuple(sorted((m for m in self.members() if m.number in kept), key=self._preference))
 
     @property
     def best(self) -> Member:
         """The feasible trial that is best in the first objective; among equals in the next ones, then the earlier.
+
+        Trials at a lower fidelity do not count: what they measured is not to be compared with what others did.
 
         Raises:
             StoreError: no trial is feasible yet.
@@ -206,9 +208,11 @@ class Study:
         found = self.best_of(SEARCH)
         if found is None:
             limits = ", ".join(map(format_constraint, self.constraints))
+            lower = sum(not trial.fidelity.is_full for trial in self.trials)
+            besides = f"; {lower} of them were measured at a lower fidelity, and do not count" if lower else ""
             raise StoreError(
                 f"None of the {len(self.trials)} trials of {self.location.text!r} completed and met the constraints "
-                f"({limits or 'none'}), so there is no best one yet."
+                f"({limits or 'none'}){besides}, so there is no best one yet."
             )
         return found
 
@@ -217,11 +221,10 @@ class Study:
         return min(self.feasible(role), key=self._preference, default=None)
 
     def feasible(self, role: str = SEARCH) -> tuple[Member, ...]:
-        """Completed trials of a run that meet the constraints."""
+        """Completed trials of a run, at full fidelity, that meet the constraints."""
         limits = self.constraints
-        return tuple(
-            m for m in self.members(role) if m.trial.state == "completed" and violation(m.metrics, limits) == 0
-        )
+        complete = (m for m in self.members(role) if m.trial.state == "completed" and m.trial.fidelity.is_full)
+        return tuple(m for m in complete if violation(m.metrics, limits) == 0)
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 
@@ -279,8 +282,8 @@ class Study:
         """
         members = self.front if role == "front" else self.members(role)
         return [
-            {"number": m.number, "origin": m.trial.origin, "state": m.trial.state, "error_kind": m.trial.error_kind,
-             "seconds": m.trial.seconds, **m.metrics,
+            {"number": m.number, "origin": m.trial.origin, "fidelity": m.trial.fidelity.text, "state": m.trial.state,
+             "error_kind": m.trial.error_kind, "seconds": m.trial.seconds, **m.metrics,
              **{f"test_{name}": value for name, value in (m.test_metrics or {}).items()}}
             for m in members
         ]  # fmt: skip
@@ -409,3 +412,7 @@ class Study:
 
     def __repr__(self) -> str:
         return f"<Study {self.location.text!r}: {len(self.trials)} trials, {self.status}>"
+
+
+def _trial_of(member: Member) -> Trial:
+    return member.trial

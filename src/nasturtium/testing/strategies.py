@@ -227,6 +227,27 @@ def told_again(make: Make) -> None:
 
 
 @law
+def given(make: Make) -> None:
+    """Networks that another proposed may be recalled and told; they are not proposed again."""
+    problem = toy_problem(toy_space(2, 3), seed=9)
+    strategy = make()
+    strategy.setup(problem)
+    others = [a for i, a in enumerate(problem.space.enumerate()) if i % 9 == 0]
+    for number, architecture in enumerate(others):
+        strategy.recall(Proposal(number=number, architecture=architecture))
+        strategy.tell(outcome_of(Proposal(number=number, architecture=architecture)))
+    keys = [architecture.key for architecture in others]
+    for number in range(len(others), len(others) + 20):
+        answer = strategy.ask(number)
+        if not isinstance(answer, Proposal):
+            break
+        keys.append(described(answer))
+        strategy.tell(outcome_of(answer))
+    require(len(keys) > len(others), "Nothing is proposed after networks of another.")
+    require(len(set(keys)) == len(keys), "A network that another proposed is proposed again.")
+
+
+@law
 def constraints_kept(make: Make) -> None:
     """No network that breaks a cheap constraint is proposed, though few meet it; measured ones do not matter here."""
     limits = at_most(9)
@@ -343,8 +364,8 @@ def fast(make: Make, *, step_seconds: float = STEP_SECONDS) -> None:
 
 
 STRATEGY_LAWS: tuple[Callable[..., None], ...] = (
-    seeded, fresh_process, replayed, failures, one_network, finite, distinct, promoted, told_again, constraints_kept,
-    infeasible, pending, out_of_order, several_objectives, public_only, fast,
+    seeded, fresh_process, replayed, failures, one_network, finite, distinct, promoted, told_again, given,
+    constraints_kept, infeasible, pending, out_of_order, several_objectives, public_only, fast,
 )  # fmt: skip
 """The laws, each a function of a maker of strategies, in the order in which they are checked."""
 

@@ -145,7 +145,10 @@ class Strategy(Protocol):
         ...
 
     def recall(self, proposal: Proposal) -> None:
-        """Take a proposal of the log as if it had just been asked for (on resume)."""
+        """Take a proposal of the log as if it had just been asked for (on resume).
+
+        It may be another's: of any origin, without parents. Its network is then known, and its outcome is told.
+        """
         ...
 
     def tell(self, trial: Trial) -> None:
