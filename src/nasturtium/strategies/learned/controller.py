@@ -50,9 +50,10 @@ class Controller:
         baseline_decay: d of the moving average b <- d b + (1 - d) R, which begins at the first reward; 0.95 is that of
             NASNet.
         entropy: Weight of the entropy bonus, per token in nats; 1e-4 is ENAS'.
-        temperature: Divides the logits; 1 leaves them (ENAS has 5 for other data, None for CIFAR).
+        temperature: Divides the logits; 1 leaves them.
         tanh_constant: c of `c * tanh(logit / temperature)`; None leaves the logits unbounded. ENAS' is 1.10, which
-            keeps the policy wide for its 45,000 cheap samples; a budget of some hundred must narrow.
+            keeps the policy wide for its 45,000 cheap samples; a budget of some hundred must narrow. One constant for
+            all decisions: ENAS divides it by 2.5 for operations.
         clip: PPO's e: what moves a token's probability ratio beyond [1 - e, 1 + e] is no longer rewarded.
         epochs: PPO's passes over a batch; 5 is NNI's default for architecture search.
         reward: A `nasturtium.trial.reward` (or its dictionary), a callable of a trial's metrics, or
