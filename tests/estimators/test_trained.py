@@ -118,8 +118,6 @@ def test_fidelities(digits):
     job = Job(task=digits, seed=0, threads=1)
     metrics = Trained(epochs=4).estimate(network(), Fidelity(epochs=0.5, data=0.5, resolution=0.75), job)
     assert metrics["epochs"] == 2
-    with pytest.raises(InvalidInputError, match="width"):
-        Trained(epochs=1).estimate(network(), Fidelity(width=0.5), job)
     with pytest.raises(InvalidInputError, match="'data'"):
         Trained(epochs=1).estimate(network(), Fidelity(data=0.0), job)
 
