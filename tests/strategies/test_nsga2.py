@@ -29,15 +29,15 @@ SPACE = toy_space(4, 3)
 
 
 def test_laws() -> None:
-    check_strategy(lambda: NSGA2(population=6, offspring=4))
+    check_strategy(lambda: NSGA2(population=6))
 
 
 @pytest.mark.slow
-def test_laws_of_the_defaults() -> None:
-    """Where they differ: a steady state, other crossovers, near mutations."""
+def test_laws_of_generations() -> None:
+    """Where they differ: generations, other crossovers, near mutations."""
     some = ("seeded", "finite", "pending", "out_of_order", "public_only")
     skipped = [law.__name__ for law in STRATEGY_LAWS if law.__name__ not in some]
-    check_strategy(lambda: NSGA2(offspring=1, how="stage", near=True), skip=skipped)
+    check_strategy(lambda: NSGA2(population=6, offspring=None, how="stage", near=True), skip=skipped)
 
 
 def trials_at(points: list[tuple[float, ...]], names: str = "xyz", first: int = 0, **more: Any) -> list[Trial]:
@@ -137,13 +137,21 @@ def test_sorting_and_crowding_are_those_of_pymoo(objectives: int) -> None:
 def test_generations() -> None:
     """The first population is random; children are bred of it until as many were told, then of the survivors."""
     problem = toy_problem(toy_space(10, 3), objectives=TWO, trials=120)
-    run = drive(NSGA2(population=8), problem, 40)
+    run = drive(NSGA2(population=8, offspring=None), problem, 40)
     assert [p.origin for p in run.proposals[:8]] == ["random"] * 8
     assert all(max(p.parents) < 8 for p in run.proposals[8:16])
     later = [n for p in run.proposals[16:24] for n in p.parents]
     assert all(n < 16 for n in later)
     assert any(n >= 8 for n in later)
     assert {p.origin for p in run.proposals[8:]} <= {"crossover", "mutation"}
+
+
+def test_the_steady_state_uses_each_result_at_once() -> None:
+    """A child that is better than all is a parent of one of the next few, in the generation of 8 of none."""
+    problem = toy_problem(toy_space(10, 3), trials=120)
+    run = drive(NSGA2(population=8), problem, 60)
+    at_once = [n for p in run.proposals[9:16] for n in p.parents if n >= 8]
+    assert at_once
 
 
 def test_extremes_are_never_lost() -> None:
@@ -173,7 +181,7 @@ def test_better_than_random_on_two_objectives() -> None:
 
     volumes: dict[Any, list[float]] = {NSGA2: [], Random: []}
     for make, found in volumes.items():
-        for seed in range(30):
+        for seed in range(20):
             problem = toy_problem(space, objectives=TWO, trials=120, seed=seed)
             run = drive(make(), problem, 120, concurrency=2, outcome=outcome)
             found.append(hypervolume_history(run.trials, TWO, (0.0, 100.0))[-1])
@@ -210,7 +218,7 @@ def test_starts_warm_and_is_stored() -> None:
         assert (run.proposals[0].architecture, run.proposals[0].origin) == (best, "given")
 
 
-@pytest.mark.parametrize(("trials", "size"), [(None, 40), (20_000, 40), (40, 10), (80, 20)])
+@pytest.mark.parametrize(("trials", "size"), [(None, 40), (20_000, 40), (40, 10), (120, 20)])
 def test_population_by_budget(trials: int | None, size: int) -> None:
     run = drive(NSGA2(), toy_problem(toy_space(10, 3), trials=trials), size + 1)
     assert [p.origin == "random" for p in run.proposals] == [True] * size + [False]
