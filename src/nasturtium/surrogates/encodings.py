@@ -27,6 +27,8 @@ CELL_NODES = 20
 """Nodes up to which a part is a cell; `2 ** (CELL_NODES - 2)` bounds its paths."""
 MOST_PATHS = 300_000
 SAMPLES = 20
+REMEMBERED = 20_000
+"""Architectures whose encodings are kept; then all are forgotten, so that memory stays flat."""
 ROUNDS = 1
 """Of Weisfeiler-Lehman relabelling; NAS-BOWL finds that one is often enough (section 4)."""
 
@@ -45,9 +47,9 @@ class Encoder:
         InvalidInputError: the space's parts cannot be traced alone (never with "auto" or "decisions").
 
     Reference:
-        White, Neiswanger, Savani (2021), arXiv 1910.11858, section 3 (paths). Ru, Wan, Dong, Osborne (2021), "Interpretable
-        neural architecture search via Bayesian optimisation with Weisfeiler-Lehman kernels", arXiv 2006.07556, section
-        3 (wl).
+        White, Neiswanger, Savani (2021), arXiv 1910.11858, section 3 (paths). Ru, Wan, Dong, Osborne (2021),
+        "Interpretable neural architecture search via Bayesian optimisation with Weisfeiler-Lehman kernels", arXiv
+        2006.07556, section 3 (wl).
     """
 
     def __init__(self, space: Space, kind: Kind | str = "auto", *, rounds: int = ROUNDS) -> None:
@@ -96,6 +98,8 @@ class Encoder:
         found = self._counts.get(architecture.key)
         if found is None:
             assert self._parts is not None
+            if len(self._counts) >= REMEMBERED:
+                self._counts.clear()
             found = Counter()
             for number, graph in self._parts.graphs(architecture):
                 made = _paths(graph) if self.kind == "paths" else weisfeiler_lehman(graph, self._rounds)
@@ -107,6 +111,8 @@ class Encoder:
     def _row(self, architecture: Architecture) -> Array:
         row = self._rows.get(architecture.key)
         if row is None:
+            if len(self._rows) >= REMEMBERED:
+                self._rows.clear()
             row = self._rows[architecture.key] = np.asarray(self._space.encode(architecture), dtype=np.float64)
         return row
 

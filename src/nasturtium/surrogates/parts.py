@@ -23,6 +23,8 @@ PROBE = (16, 8, 8)
 """Shape on which a part is traced; structure is looked at, not size."""
 CLASSES = 10
 MOST_PARTS = 12
+REMEMBERED = 20_000
+"""Parts whose graphs are kept; then all are forgotten, so that memory stays flat."""
 
 Path = tuple[str | int, ...]
 
@@ -87,15 +89,17 @@ class Parts:
         Raises:
             InvalidInputError: a part cannot be traced alone.
         """
-        found = []
-        for number, path in enumerate(self._paths):
-            for block in _blocks(_follow(architecture.block, path)):
-                found.append((number, self._graph(number, block)))
-        return found
+        return [
+            (number, self._graph(number, block))
+            for number, path in enumerate(self._paths)
+            for block in _blocks(_follow(architecture.block, path))
+        ]
 
     def _graph(self, number: int, block: Block) -> OperationGraph:
         key = (number, id(block))  # equal parts of one space's architectures are one object; held, so that ids last
         if key not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             self._known[key] = (block, operation_graph(self._traced(number, block)))
         return self._known[key][1]
 
@@ -164,7 +168,7 @@ def operation_graph(graph: Graph) -> OperationGraph:
             values.append((len(labels) - 1,))
         elif not read:
             values.append(())
-        elif _continues(graph, readers, node.inputs, values, labels):
+        elif _continues(graph, readers, node.inputs, values):
             labels[read[0]] += f" {node.operation!r}"
             values.append(read)
         else:
@@ -181,7 +185,6 @@ def _continues(
     readers: Sequence[int],
     inputs: Sequence[int],
     values: Sequence[tuple[int, ...]],
-    labels: Sequence[str],
 ) -> bool:
     """Whether a node goes on with the chain of the only node that it reads, and alone reads."""
     if len(inputs) != 1 or readers[inputs[0]] != 1 or len(values[inputs[0]]) != 1:
@@ -201,7 +204,7 @@ def _reaching(labels: Sequence[str], sources: Sequence[tuple[int, ...]]) -> Oper
 
 
 def _searched(root: Block | Open) -> list[Path]:
-    """Paths of the outermost open values below the root that hold blocks, each with decisions that no earlier one has."""
+    """Paths of the outermost open values below the root that hold blocks, each with decisions of its own."""
     if not isinstance(root, Block):
         return [()]
     found: list[Path] = []

@@ -47,7 +47,7 @@ class Pool:
         for _ in range(PATIENCE * count):
             if len(self) >= full:
                 break
-            self._add(self._space.sample(self._rng), (), "random")
+            self.add(self._space.sample(self._rng), (), "random")
 
     def add_mutations(self, parents: Sequence[Trial], count: int, *, draws: int, edits: int = 1) -> None:
         """Add up to `count` mutations: `draws` of the first parent, then, where too few are new, of the next.
@@ -69,13 +69,13 @@ class Pool:
                         found = self._space.mutate(found, self._rng)
                 except NasturtiumError:  # no single change of this one stays in the space
                     break
-                self._add(found, (trial.number,), "mutation")
+                self.add(found, (trial.number,), "mutation")
 
     def add_neighbours(self, parents: Sequence[Trial]) -> None:
         """Add every architecture that differs from a parent in one decision."""
         for trial in parents:
             for found in self._space.neighbours(trial.architecture):
-                self._add(found, (trial.number,), "neighbour")
+                self.add(found, (trial.number,), "neighbour")
 
     def take(self, scores: NDArray[np.float64], candidates: Candidates) -> list[Choice]:
         """For each row of scores the best candidate that may be proposed and was not taken for an earlier row.
@@ -106,7 +106,8 @@ class Pool:
                 break
         return taken
 
-    def _add(self, architecture: Architecture, parents: tuple[int, ...], origin: str) -> None:
+    def add(self, architecture: Architecture, parents: tuple[int, ...], origin: str) -> None:
+        """Add an architecture, unless it is here or was told."""
         if architecture.key not in self._seen:
             self._seen.add(architecture.key)
             self.choices.append(Choice(architecture=architecture, parents=parents, origin=origin))

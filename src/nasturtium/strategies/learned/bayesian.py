@@ -1,0 +1,298 @@
+"""Bayesian optimisation with a Gaussian process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasturtium.errors import InvalidInputError, NasturtiumError
+from nasturtium.space import Architecture
+from nasturtium.strategies.candidates import Candidates
+from nasturtium.strategies.learned.front import Front
+from nasturtium.strategies.learned.pool import Pool
+from nasturtium.strategies.learned.rounds import LEAST, Choice, source
+from nasturtium.strategies.learned.wishes import Wishes
+from nasturtium.surrogates import acquisition, gaussian_process
+from nasturtium.surrogates.gaussian_process import Parameters, Posterior
+from nasturtium.surrogates.kernels import Kernels
+from nasturtium.surrogates.warping import HalfRank
+from nasturtium.trial import Trial
+from nasturtium.trial.types import Exhausted, Problem, Proposal
+
+Array = NDArray[np.float64]
+Acquisition = Literal["ucb", "ei", "pi", "its", "thompson"]
+
+KAPPA = 1.8
+"""Weight of the uncertainty in the upper confidence bound: that of Vizier (Song et al. 2024, section 4)."""
+GROWTH = 1.3
+"""The parameters are fitted anew when the trials have grown by this factor."""
+PERSISTENT = 10
+"""Asks for which the random candidates stay the same, so that they are encoded once."""
+AROUND = 40
+"""Most neighbours of one network that are looked at; of more, so many are drawn."""
+CLIMBS, STEPS = 3, 2
+"""The most promising candidates whose neighbours are looked at too, and how often."""
+
+
+@dataclass(slots=True)
+class BayesianOptimization:
+    """Model what is known by a Gaussian process, and propose where the model hopes for most.
+
+    Candidates are random networks, the neighbours of the best measured ones, and, from the most promising of these,
+    their neighbours in turn. With several objectives the expected improvement of the hypervolume is what counts.
+
+    Args:
+        initial: Random networks before the model. 5 is the default of Optuna's and near Vizier's few.
+        acquisition: For one objective: "ucb" (upper confidence bound), "ei" (expected improvement), "pi" (probability
+            of improvement), "its" (independent Thompson sampling), "thompson" (a function drawn from the posterior).
+        kappa: Weight of the uncertainty in "ucb".
+        kernels: Summed kernels, see `surrogates.Kernels`: "auto", or of "decisions", "additive", "ordered", "paths",
+            "wl".
+        features: Cheap metrics that the model sees too: costs such as "params", or zero-cost scores that a table has.
+        candidates: Random networks among those that are looked at.
+        parents: The best networks whose neighbours are looked at.
+        most: Trials that are learnt from; of more, the best half and the latest half of so many.
+
+    Notes:
+        Differs from the papers. NAS-BOWL: Weisfeiler-Lehman features of the searched parts are summed with a categorical
+        kernel of the decisions, as networks with equal graphs were trained apart. Vizier: the same acquisition, weight
+        and output warping, on our kernels; candidates are a pool with local search in place of an evolutionary search.
+        Parameters are fitted again at fixed numbers of trials only, each time from the same start. Trials that are
+        under way are believed to turn out as predicted (Ginsbourger et al. 2010), so a batch spreads. Cheap metrics are
+        read, not modelled, whether objective or constraint; the probability that measured constraints are met multiplies
+        what is hoped for, and alone decides while nothing meets them. Failed trials are left out.
+
+    Reference:
+        Ru, Wan, Dong, Osborne (2021), "Interpretable neural architecture search via Bayesian optimisation with
+        Weisfeiler-Lehman kernels", arXiv 2006.07556, algorithm 1. Song et al. (2024), "The Vizier Gaussian process
+        bandit algorithm", arXiv 2408.11527. Daulton, Balandat, Bakshy (2020), arXiv 2006.05078 (hypervolume).
+    """
+
+    initial: int = 5
+    acquisition: Acquisition = "ucb"
+    kappa: float = KAPPA
+    kernels: str | Sequence[str] = "auto"
+    features: Sequence[str] = ()
+    candidates: int = 150
+    parents: int = 5
+    most: int = 300
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _wishes: Wishes = field(init=False, repr=False, compare=False)
+    _kernels: Kernels = field(init=False, repr=False, compare=False)
+    _candidates: Candidates = field(init=False, repr=False, compare=False)
+    _told: list[Trial] = field(init=False, repr=False, compare=False)
+    _pending: dict[int, Architecture] = field(init=False, repr=False, compare=False)
+    _fitted: dict[tuple[int, int], Parameters] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, least in (("initial", 2), ("candidates", 1), ("parents", 1), ("most", 10)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InvalidInputError(f"`{name}` must be an integer of {least} or more, got {value!r}.")
+        if self.acquisition not in get_args(Acquisition):
+            known = ", ".join(get_args(Acquisition))
+            raise InvalidInputError(f"`acquisition` must be one of {known}, got {self.acquisition!r}.")
+        if isinstance(self.features, str):
+            raise InvalidInputError(f"`features` must be a list of names, got the text {self.features!r}.")
+
+    def setup(self, problem: Problem) -> None:
+        """Take the problem; forget all else.
+
+        Raises:
+            UnknownNameError: there is no such kernel.
+            InvalidInputError: a kernel does not go with the space.
+        """
+        self._problem, self._wishes = problem, Wishes(problem)
+        self._kernels = Kernels(problem.space, self.kernels, costs=problem.cheap_metrics, features=self.features)
+        self._candidates = Candidates(problem)
+        self._told, self._pending, self._fitted = [], {}, {}
+
+    def ask(self, number: int) -> Proposal | Exhausted:
+        """Propose a random network, or the one that the model hopes most for.
+
+        Raises:
+            InfeasibleError: nothing meets the constraints.
+            UnknownNameError: a feature is no cheap metric of the problem.
+        """
+        choice = None
+        if number >= self.initial and len(self._told) >= LEAST:
+            choice = self._hoped(number)
+        if choice is None:
+            drawn = self._candidates.uniform(Random(f"{self._problem.seed}/{number}"))
+            if isinstance(drawn, Exhausted):
+                return drawn
+            choice = Choice(architecture=drawn)
+        proposal = Proposal(
+            number=number, architecture=choice.architecture, parents=choice.parents, origin=choice.origin
+        )
+        self.recall(proposal)
+        return proposal
+
+    def recall(self, proposal: Proposal) -> None:
+        """Remember what was proposed."""
+        self._candidates.note(proposal)
+        self._pending[proposal.number] = proposal.architecture
+
+    def tell(self, trial: Trial) -> None:
+        """Learn from a completed trial."""
+        self._pending.pop(trial.number, None)
+        if self._wishes.learnable(trial):
+            self._told.append(trial)
+
+    def _hoped(self, number: int) -> Choice | None:
+        """The candidate that the model hopes most for; None where the pool holds none that may be proposed."""
+        model = Model(self, number)
+        pool = Pool(self._problem, self._told, Random(f"{self._problem.seed}/pool/{number // PERSISTENT}"))
+        pool.add_random(self.candidates)
+        if self._problem.constraints:  # those on cheap metrics, which need no model
+            pool.choices = [c for c in pool.choices if not self._candidates.violation(c.architecture)]
+        for trial in self._wishes.ranked(self._told)[: self.parents]:
+            self._surround(pool, trial.architecture, (trial.number,))
+        if not len(pool):
+            return None
+        scores = model.scores(pool.architectures)
+        for _ in range(STEPS):
+            before = len(pool)
+            for i in np.argsort(-scores, kind="stable")[:CLIMBS]:
+                choice = pool.choices[int(i)]
+                self._surround(pool, choice.architecture, choice.parents)
+            if len(pool) == before:
+                break
+            scores = np.concatenate([scores, model.scores(pool.architectures[before:])])
+        taken = pool.take(scores[None], self._candidates)
+        return taken[0] if taken else None
+
+    def _surround(self, pool: Pool, architecture: Architecture, parents: tuple[int, ...]) -> None:
+        """Add neighbours of an architecture, always the same ones."""
+        space = self._problem.space
+        rng = Random(f"{self._problem.seed}/around/{architecture.key}")
+        for _ in range(AROUND):
+            try:
+                found = space.mutate(architecture, rng)
+            except NasturtiumError:  # no single change stays in the space
+                return
+            if not (self._problem.constraints and self._candidates.violation(found)):
+                pool.add(found, parents, "neighbour" if parents else "climb")
+
+    def parameters(self, output: int, targets: Callable[[list[Trial]], Array]) -> Parameters:
+        """Fitted to the first so many trials, a number that grows by `GROWTH`: a function of the log alone."""
+        count = LEAST
+        while (larger := max(count + 1, int(count * GROWTH))) <= len(self._told):
+            count = larger
+        key = (output, count)
+        if key not in self._fitted:
+            trials = self._learnt(self._told[:count])
+            known = [t.architecture for t in trials]
+            self._fitted[key] = gaussian_process.fit(self._kernels.rows(known, known), targets(trials))
+        return self._fitted[key]
+
+    def _learnt(self, trials: list[Trial]) -> list[Trial]:
+        """At most `most` trials: of more, the best and the latest, in the order in which they were told."""
+        if len(trials) <= self.most:
+            return trials
+        half = self.most // 2
+        chosen = {t.number for t in self._wishes.ranked(trials)[:half]} | {t.number for t in trials[-half:]}
+        return [t for t in trials if t.number in chosen]
+
+
+class Model:
+    """What the strategy knows at one ask."""
+
+    def __init__(self, strategy: BayesianOptimization, number: int) -> None:
+        self._strategy, self._number = strategy, number
+        self._problem, self._wishes = strategy._problem, strategy._wishes
+        self._trials = strategy._learnt(strategy._told)
+        self._known = [t.architecture for t in self._trials]
+        self._rows = strategy._kernels.rows(self._known, self._known)
+        under_way = list(strategy._pending.values())
+        self._pending = strategy._kernels.rows(under_way, self._known) if under_way else None
+        some = self._known[0]
+        self._names, self._signs = self._wishes.outputs(some), self._wishes.signs(some)
+        self._warps = [HalfRank(self._targets(self._trials, place)) for place in range(len(self._names))]
+        self._parameters = [
+            strategy.parameters(place, lambda trials, place=place: HalfRank(self._targets(trials, place)).values)  # type: ignore[misc]
+            for place in range(len(self._names))
+        ]
+        self._draws: dict[int, Array] = {}
+
+    def posterior(self, architectures: Sequence[Architecture], place: int) -> Posterior:
+        """Of one modelled metric, warped such that larger is better."""
+        rows = self._strategy._kernels.rows(architectures, self._known)
+        return gaussian_process.posterior(
+            self._parameters[place], self._rows, self._warps[place].values, rows, pending=self._pending
+        )
+
+    def scores(self, architectures: Sequence[Architecture]) -> Array:
+        """`(n,)` what is hoped for; larger is better."""
+        said = [self.posterior(architectures, place) for place in range(len(self._names))]
+        feasible = self._feasible(architectures, said)
+        meets = [t for t in self._trials if not self._breaks(t)]
+        if not meets:
+            return feasible
+        if len(self._problem.objectives) > 1:
+            return self._front_gain(architectures, said, meets) * feasible
+        name = self._problem.objectives[0].metric
+        if name not in self._names:  # cheap: nothing to learn
+            sign = 1.0 if self._problem.objectives[0].direction == "maximize" else -1.0
+            exact = np.array([sign * self._problem.cheap_metrics(a)[name] for a in architectures])
+            return (exact - exact.min() + 1.0) * feasible
+        place = self._names.index(name)
+        best = max(v for v, t in zip(self._warps[place].values, self._trials, strict=True) if not self._breaks(t))
+        score = self._acquire(said[place], float(best), place, architectures)
+        return score if not self._wishes.limits(architectures[0]) else (score - score.min() + 1e-9) * feasible
+
+    def _acquire(self, said: Posterior, best: float, place: int, architectures: Sequence[Architecture]) -> Array:
+        kind = self._strategy.acquisition
+        rng = source(self._problem.seed, "acquisition", self._number)
+        if kind == "ei":
+            return acquisition.log_expected_improvement(said.mean, said.std, best)
+        if kind == "pi":
+            return acquisition.probability_of_improvement(said.mean, said.std, best)
+        if kind == "its":
+            return acquisition.independent_thompson(said.mean, said.std, rng)
+        if kind == "thompson":
+            rows = self._strategy._kernels.rows(architectures, self._known)
+            covariance = gaussian_process.covariance(
+                self._parameters[place], self._rows, self._warps[place].values, rows, pending=self._pending
+            )
+            return acquisition.thompson(said.mean, covariance, rng)[0]
+        return acquisition.upper_confidence_bound(said.mean, said.std, self._strategy.kappa)
+
+    def _front_gain(self, architectures: Sequence[Architecture], said: list[Posterior], meets: list[Trial]) -> Array:
+        """Expected gain of hypervolume, in the objectives' own units scaled by the front's extent."""
+        front = Front(self._problem.objectives, meets)
+        columns = []
+        for i, objective in enumerate(self._problem.objectives):
+            sign = 1.0 if objective.direction == "maximize" else -1.0
+            if objective.metric in self._names:
+                place = self._names.index(objective.metric)
+                normal = front.normal(i, self._problem.seed, self._number)
+                warped = said[place].mean[None] + said[place].std[None] * normal[:, None]
+                columns.append(self._warps[place].inverse(warped))
+            else:
+                exact = np.array([sign * self._problem.cheap_metrics(a)[objective.metric] for a in architectures])
+                columns.append(np.tile(exact, (front.draws, 1)))
+        return front.gain(np.stack(columns, axis=-1))
+
+    def _feasible(self, architectures: Sequence[Architecture], said: list[Posterior]) -> Array:
+        found = np.ones(len(architectures))
+        for constraint, place in self._wishes.limits(architectures[0]):
+            sign = self._signs[place]
+            limit = self._warps[place].forward(sign * constraint.limit)
+            found *= acquisition.probability_of_feasibility(said[place].mean, said[place].std, ">=", limit)
+        return found
+
+    def _breaks(self, trial: Trial) -> bool:
+        return any(
+            trial.metrics[c.metric] > c.limit if c.relation == "<=" else trial.metrics[c.metric] < c.limit
+            for c, _ in self._wishes.limits(trial.architecture)
+        )
+
+    def _targets(self, trials: Sequence[Trial], place: int) -> Array:
+        found: Array = self._signs[place] * self._wishes.targets(trials)[:, place]
+        return found

@@ -1,0 +1,247 @@
+"""A Gaussian process on architectures: a sum of kernels on their decisions and on their graphs.
+
+Parameters are fitted by GPyTorch's exact process and BoTorch's optimiser of the marginal likelihood. Candidates are
+predicted by the two equations of the posterior, mean and variance alone: the library would work out the covariance
+between all candidates too. All is deterministic: no random restarts, float64; neither the global generator nor
+PyTorch's settings are touched.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gpytorch
+import numpy as np
+import torch
+from botorch.exceptions import OptimizationWarning
+from botorch.models.gpytorch import GPyTorchModel
+from botorch.optim.fit import fit_gpytorch_mll_scipy
+from gpytorch.constraints import Interval
+from gpytorch.priors import NormalPrior
+from linear_operator.utils.errors import NanError, NotPSDError
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from torch import Tensor
+
+from nasturtium.errors import InvalidInputError
+
+Array = NDArray[np.float64]
+
+SPREAD = 1.5
+"""Standard deviation of the normal priors on the logarithms of scales and lengths: a factor of 4.5 either way."""
+NOISE = 1e-2
+"""Median of the prior on the noise, in variances of the standardised targets: NAS-BOWL's largest (METHODS: .01)."""
+NOISE_RANGE = (1e-4, 1.0)
+JITTER = 1e-6
+ITERATIONS = 30
+"""Of the quasi-Newton fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Architectures as a Gaussian process sees them: one matrix for each kernel, `(n, width)` each."""
+
+    squared: tuple[Array, ...] = ()
+    """Compared by `exp(-|x - y|^2 / (2 length^2))`; of one-hot rows this is the exponential of the Hamming distance."""
+    linear: tuple[Array, ...] = ()
+    """Compared by `x . y`; rows of length 1 at most."""
+
+    def __len__(self) -> int:
+        return len((*self.squared, *self.linear)[0])
+
+    def take(self, rows: Sequence[int] | Array) -> Rows:
+        """Some of the rows."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return Rows(squared=tuple(m[chosen] for m in self.squared), linear=tuple(m[chosen] for m in self.linear))
+
+
+class _Kernel(gpytorch.kernels.Kernel):  # type: ignore[misc]  # gpytorch is not typed
+    """The weighted sum of the kernels; its inputs are numbers of rows of one table."""
+
+    has_lengthscale = False
+
+    def __init__(self, lengths: Sequence[float], linear: int) -> None:
+        super().__init__()
+        parts = len(lengths) + linear
+        scale = torch.full((parts,), -np.log(parts), dtype=torch.float64)
+        length = torch.tensor(np.log(lengths), dtype=torch.float64)
+        self.register_parameter("log_scale", torch.nn.Parameter(scale.clone()))
+        self.register_parameter("log_length", torch.nn.Parameter(length.clone()))
+        for name, start in (("log_scale", scale), ("log_length", length)):
+            if len(start):
+                self.register_prior(f"{name}_prior", NormalPrior(start, torch.full_like(start, SPREAD)), name)
+        self.distances: list[Tensor] = []
+        self.products: list[Tensor] = []
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
+        i, j = x1[..., 0].long(), x2[..., 0].long()
+        total: Any = 0.0
+        scales = self.log_scale.exp()
+        for k, table in enumerate(self.distances):
+            gathered = table[i, j] if diag else table[i][:, j]
+            total = total + scales[k] * torch.exp(-0.5 * gathered * torch.exp(-2 * self.log_length[k]))
+        for k, table in enumerate(self.products, start=len(self.distances)):
+            total = total + scales[k] * (table[i, j] if diag else table[i][:, j])
+        return total
+
+
+class _Process(gpytorch.models.ExactGP, GPyTorchModel):  # type: ignore[misc]
+    _num_outputs = 1
+
+    def __init__(self, x: Tensor, y: Tensor, likelihood: Any, kernel: _Kernel) -> None:
+        super().__init__(x, y, likelihood)
+        self.mean_module = gpytorch.means.ZeroMean()
+        self.covar_module = kernel
+
+    def forward(self, x: Tensor) -> Any:
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a fit finds."""
+
+    log_scale: tuple[float, ...]
+    log_length: tuple[float, ...]
+    noise: float
+
+
+def fit(rows: Rows, targets: Array) -> Parameters:
+    """Parameters of largest posterior density: marginal likelihood times priors.
+
+    Lengths start at the median distance of the rows, scales share the variance equally; the fit is a quasi-Newton
+    descent from there, always from the same start.
+
+    Args:
+        rows: `n` of them.
+        targets: `(n,)`, standardised.
+
+    Raises:
+        InvalidInputError: there are fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise InvalidInputError(f"A Gaussian process is fitted to 2 or more rows, got {len(rows)}.")
+    start = _start(rows)
+    process = _process(rows, targets, start)
+    likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(process.likelihood, process)
+    process.train()
+    with warnings.catch_warnings(), gpytorch.settings.fast_computations(False, False, False):
+        warnings.simplefilter("ignore", OptimizationWarning)  # that the fit stops after its iterations is meant
+        try:
+            fit_gpytorch_mll_scipy(likelihood, options={"maxiter": ITERATIONS})
+        except (NanError, NotPSDError):  # degenerate targets: the start is the prior's median, and said to be so
+            return start
+    kernel = process.covar_module
+    return Parameters(
+        tuple(kernel.log_scale.tolist()), tuple(kernel.log_length.tolist()), process.likelihood.noise.item()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What a process says of candidates."""
+
+    mean: Array
+    std: Array
+
+
+def posterior(
+    parameters: Parameters, rows: Rows, targets: Array, others: Rows, *, pending: Rows | None = None
+) -> Posterior:
+    """Mean and standard deviation (without noise) at other rows.
+
+    Args:
+        parameters: Of a fit, perhaps to fewer rows.
+        rows: Measured, `n`.
+        targets: `(n,)`, standardised.
+        others: Asked about, `m`.
+        pending: Rows under way: believed to turn out as predicted, so that they lower the deviation around them and
+            leave the mean (Ginsbourger, Le Riche, Carraro 2010, the kriging believer).
+    """
+    root, weights, rows = _solved(parameters, rows, targets, pending)
+    cross = _kernel(parameters, rows, others)
+    explained = np.square(solve_triangular(root, cross, lower=True)).sum(axis=0)
+    return Posterior(cross.T @ weights, np.sqrt(np.maximum(_diagonal(parameters, others) - explained, 1e-12)))
+
+
+def covariance(
+    parameters: Parameters, rows: Rows, targets: Array, others: Rows, *, pending: Rows | None = None
+) -> Array:
+    """`(m, m)` covariance (without noise) between other rows; arguments as for `posterior`."""
+    root, _, rows = _solved(parameters, rows, targets, pending)
+    half = solve_triangular(root, _kernel(parameters, rows, others), lower=True)
+    found: Array = _kernel(parameters, others, others) - half.T @ half
+    return found
+
+
+def _solved(parameters: Parameters, rows: Rows, targets: Array, pending: Rows | None) -> tuple[Array, Array, Rows]:
+    """Cholesky root of the measured rows' covariance, its solution for the targets, and the rows, pending included."""
+    if pending is not None and len(pending):
+        targets = np.concatenate([targets, posterior(parameters, rows, targets, pending).mean])
+        rows = _stacked(rows, pending)
+    gram = _kernel(parameters, rows, rows) + (parameters.noise + JITTER) * np.eye(len(rows))
+    root = cholesky(gram, lower=True)
+    return root, cho_solve((root, True), targets), rows
+
+
+def _diagonal(parameters: Parameters, rows: Rows) -> Array:
+    scales = np.exp(parameters.log_scale)
+    found = np.full(len(rows), scales[: len(rows.squared)].sum())
+    for scale, matrix in zip(scales[len(rows.squared) :], rows.linear, strict=True):
+        found += scale * np.square(matrix).sum(axis=1)
+    return found
+
+
+def _kernel(parameters: Parameters, rows: Rows, others: Rows) -> Array:
+    """`(n, m)` of the kernel; the same as `_Kernel`, without the machinery of its gradients."""
+    scales = np.exp(parameters.log_scale)
+    total = np.zeros((len(rows), len(others)))
+    for k, (a, b) in enumerate(zip(rows.squared, others.squared, strict=True)):
+        total += scales[k] * np.exp(-0.5 * np.exp(-2 * parameters.log_length[k]) * _distances(a, b))
+    for k, (a, b) in enumerate(zip(rows.linear, others.linear, strict=True), start=len(rows.squared)):
+        total += scales[k] * (a @ b.T)
+    return total
+
+
+def _process(table: Rows, targets: Array, parameters: Parameters) -> _Process:
+    """A process on measured rows."""
+    likelihood = gpytorch.likelihoods.GaussianLikelihood(
+        noise_constraint=Interval(*NOISE_RANGE, initial_value=parameters.noise),
+    ).double()
+    likelihood.noise_covar.register_prior(
+        "log_noise_prior", NormalPrior(np.log(NOISE), SPREAD), lambda module: module.noise.log()
+    )
+    kernel = _Kernel(
+        np.exp(parameters.log_length).tolist() or [], len(parameters.log_scale) - len(parameters.log_length)
+    )
+    with torch.no_grad():
+        kernel.log_scale.copy_(torch.tensor(parameters.log_scale))
+        kernel.log_length.copy_(torch.tensor(parameters.log_length))
+    kernel.distances = [torch.from_numpy(_distances(m, m)) for m in table.squared]
+    kernel.products = [torch.from_numpy(m @ m.T) for m in table.linear]
+    x = torch.arange(len(targets), dtype=torch.float64)[:, None]
+    return _Process(x, torch.from_numpy(targets), likelihood, kernel)
+
+
+def _start(rows: Rows) -> Parameters:
+    parts = len(rows.squared) + len(rows.linear)
+    upper = np.triu_indices(len(rows), 1)
+    lengths = tuple(0.5 * float(np.log(max(np.median(_distances(m, m)[upper]), 1e-3))) for m in rows.squared)
+    return Parameters(tuple(-float(np.log(parts)) for _ in range(parts)), lengths, NOISE)
+
+
+def _distances(a: Array, b: Array) -> Array:
+    """`(n, m)` squared distances."""
+    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None, :]
+    found: Array = np.maximum(squares - 2 * a @ b.T, 0.0)
+    return found
+
+
+def _stacked(first: Rows, second: Rows) -> Rows:
+    return Rows(
+        squared=tuple(np.vstack(pair) for pair in zip(first.squared, second.squared, strict=True)),
+        linear=tuple(np.vstack(pair) for pair in zip(first.linear, second.linear, strict=True)),
+    )

@@ -1,0 +1,137 @@
+"""What a Gaussian process compares in two architectures: a kernel for each way of looking at them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.space import Architecture, Space
+from nasturtium.space.choice import IntRange, OneOf
+from nasturtium.space.structure import Decision
+from nasturtium.surrogates.encodings import REMEMBERED, Encoder
+from nasturtium.surrogates.gaussian_process import Rows
+
+Array = NDArray[np.float64]
+Costs = Callable[[Architecture], Mapping[str, float]]
+
+KERNELS = ("decisions", "additive", "ordered", "paths", "wl")
+"""Names of kernels; all of them may be summed."""
+INACTIVE = -0.5
+"""Place of an ordered decision that is not active, beside its range [0, 1]."""
+
+
+class Kernels:
+    """Makes the rows that a Gaussian process compares.
+
+    Args:
+        space: Whose architectures.
+        names: Kernels to sum, or "auto": "decisions" and "wl" for a space of cells; else "decisions", "additive", and
+            "ordered" where there are numeric decisions.
+
+            - "decisions": exponential of the Hamming distance of the decisions (the categorical kernel).
+            - "additive": each decision adds its own part (linear in the one-hot encoding).
+            - "ordered": squared-exponential in the numeric decisions, each by its place in its range.
+            - "paths": squared-exponential in the counts of paths (BANANAS' encoding).
+            - "wl": normalised Weisfeiler-Lehman kernel of the searched parts (NAS-BOWL).
+        costs: Cheap metrics of an architecture, for `features`.
+        features: Names of cheap metrics that are compared too, squared-exponentially, standardised over what is
+            known, in logarithms where they are all positive.
+
+    Raises:
+        UnknownNameError: there is no such kernel.
+        InvalidInputError: a graph kernel where parts cannot be traced; "ordered" without numeric decisions.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        names: str | Sequence[str] = "auto",
+        *,
+        costs: Costs | None = None,
+        features: Sequence[str] = (),
+    ) -> None:
+        self._order = [(d.name, d.count - 1) for d in space.decisions if _is_numeric(d)]
+        self._costs, self._features = costs, tuple(features)
+        if names == "auto":
+            cells = Encoder(space, "auto").kind == "paths"
+            self.names: tuple[str, ...] = ("decisions", "wl") if cells else ("decisions", "additive")
+            if not cells and self._order:
+                self.names += ("ordered",)
+        else:
+            self.names = (names,) if isinstance(names, str) else tuple(names)
+        for name in self.names:
+            if name not in KERNELS:
+                raise UnknownNameError("kernel", name, KERNELS)
+        if "ordered" in self.names and not self._order:
+            raise InvalidInputError("The kernel 'ordered' compares numeric decisions, and this space has none.")
+        self._decisions = Encoder(space, "decisions")
+        self._graphs = {name: Encoder(space, name) for name in ("paths", "wl") if name in self.names}
+        self._places: dict[str, Array] = {}
+        self._known: dict[str, Array] = {}
+
+    def rows(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> Rows:
+        """Rows of architectures, with the features and the scale of those that are known (`like`)."""
+        squared: list[Array] = []
+        linear: list[Array] = []
+        for name in self.names:
+            if name == "decisions":
+                squared.append(self._decisions.encode(architectures))
+            elif name == "additive":
+                rows = self._decisions.encode(architectures)
+                linear.append(rows / np.maximum(1.0, np.linalg.norm(rows, axis=1, keepdims=True)))
+            elif name == "ordered":
+                squared.append(np.stack([self._place(a) for a in architectures]))
+            elif name == "paths":
+                squared.append(self._graphs["paths"].encode(architectures, like=like))
+            else:
+                wl = self._graphs["wl"]
+                linear.append(wl.encode(architectures, like=like) / wl.norms(architectures)[:, None])
+        if self._features:
+            squared.append(self._standardised(architectures, like))
+        return Rows(squared=tuple(squared), linear=tuple(linear))
+
+    def _place(self, architecture: Architecture) -> Array:
+        found = self._places.get(architecture.key)
+        if found is None:
+            if len(self._places) >= REMEMBERED:
+                self._places.clear()
+            chosen = architecture.decisions
+            found = np.array([chosen[name] / last if name in chosen else INACTIVE for name, last in self._order])
+            self._places[architecture.key] = found
+        return found
+
+    def _standardised(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> Array:
+        known, asked = (np.stack([self._cost(a) for a in group]) for group in (like, architectures))
+        positive = ~((known <= 0).any(axis=0) | (asked <= 0).any(axis=0))
+        known = np.where(positive, np.log(np.where(positive, known, 1.0)), known)
+        asked = np.where(positive, np.log(np.where(positive, asked, 1.0)), asked)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a column may be unknown throughout
+            centre, spread = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+        scaled = (asked - centre) / np.where(spread > 0, spread, 1.0)
+        return np.nan_to_num(scaled)  # what is unknown stands in the middle
+
+    def _cost(self, architecture: Architecture) -> Array:
+        found = self._known.get(architecture.key)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            metrics = self._costs(architecture) if self._costs is not None else {}
+            for name in self._features:
+                if name not in metrics:
+                    raise UnknownNameError("cheap metric", name, list(metrics))
+            found = self._known[architecture.key] = np.array([float(metrics[name]) for name in self._features])
+        return found
+
+
+def _is_numeric(decision: Decision) -> bool:
+    """Whether a decision is among three or more numbers, so that their order may tell something."""
+    choice = decision.choice
+    if isinstance(choice, IntRange):
+        return decision.count > 2
+    numbers = isinstance(choice, OneOf) and all(type(option) in (int, float) for option in choice.options)
+    return numbers and decision.count > 2
