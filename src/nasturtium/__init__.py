@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 _MODULES = {
     name: f"nasturtium.{name}"
     for name in (
-        "blocks", "design", "errors", "estimators", "export", "graph", "model", "report", "space", "strategies",
-        "study", "supernets", "tasks", "testing", "training", "trial", "zoo",
+        "bench", "blocks", "design", "errors", "estimators", "export", "graph", "model", "report", "space",
+        "strategies", "study", "supernets", "surrogates", "tasks", "testing", "training", "trial", "zoo",
     )
 } | {"ops": "nasturtium.graph.tensor"}  # fmt: skip
 
@@ -53,6 +53,7 @@ __all__ = [
     "__version__",
     "accuracy",
     "activations",
+    "bench",
     "blocks",
     "build",
     "cost",
@@ -84,6 +85,7 @@ __all__ = [
     "subset",
     "supernet",
     "supernets",
+    "surrogates",
     "tasks",
     "testing",
     "trace",
@@ -95,6 +97,7 @@ __all__ = [
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium import (
+        bench,
         blocks,
         design,
         errors,
@@ -107,6 +110,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
         strategies,
         study,
         supernets,
+        surrogates,
         tasks,
         testing,
         training,

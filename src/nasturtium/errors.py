@@ -11,7 +11,7 @@ NasturtiumError
 │   └── ShapeError                          an operation that its inputs' shapes do not admit
 ├── SizeUnknownError                        an exact size that is not feasible to count
 ├── InfeasibleError                         no architecture meets the constraints
-├── TrialError               (RuntimeError) one trial failed: its kind (crash, memory, time, diverged) is recorded
+├── TrialError               (RuntimeError) one trial failed: its kind (crashed, memory, time, missing …) is recorded
 ├── StoreError               (RuntimeError) a study file that cannot be read or written
 │   └── StudyMismatchError                  a study whose space, data or settings differ from the command's
 ├── ExportError              (RuntimeError) what leaves the house does not equal what was trained
@@ -79,7 +79,12 @@ class InfeasibleError(NasturtiumError):
 
 
 class TrialError(NasturtiumError, RuntimeError):
-    """One trial failed. `kind` is "crashed", "memory", "time", "diverged" or "worker"."""
+    """One trial failed.
+
+    Args:
+        message: What happened.
+        kind: "crashed", "memory", "time", "diverged", "missing" (a table has no result), "worker" or "disk".
+    """
 
     def __init__(self, message: str, kind: str = "crashed") -> None:
         super().__init__(message)

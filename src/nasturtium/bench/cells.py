@@ -16,10 +16,10 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
-from nasturtium.bench.naming import Named
 from nasturtium.bench.run import FORMAT
 from nasturtium.bench.simulation import Schedule, simulate
 from nasturtium.bench.tables import load_table
+from nasturtium.strategies import Named
 from nasturtium.trial import Constraint, Objective
 
 NICE = 10

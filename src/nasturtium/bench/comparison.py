@@ -15,11 +15,11 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from nasturtium.bench.cells import THREADS, Cell, Conditions, prepare_process, run_cell
-from nasturtium.bench.naming import Named
 from nasturtium.bench.planning import clean, load_runs, plan, stored_run
 from nasturtium.bench.run import Run
 from nasturtium.bench.simulation import ACCURACY, Schedule, check_conditions
 from nasturtium.errors import InvalidInputError, StoreError, StudyMismatchError, UnknownNameError
+from nasturtium.strategies import Named
 from nasturtium.trial import Constraint, Objective
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 
 from nasturtium.bench.cells import Cell, Conditions
-from nasturtium.bench.naming import Named
 from nasturtium.bench.run import Run
 from nasturtium.bench.tables import Table, extremes, load_table
 from nasturtium.errors import StoreError, StudyMismatchError
+from nasturtium.strategies import Named
 from nasturtium.study.codec import describe
 from nasturtium.study.identity import differences, versions
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nasturtium.bench.naming import Named
 from nasturtium.bench.run import Run
 from nasturtium.bench.tables import Table, extremes
 from nasturtium.errors import InfeasibleError, InvalidInputError, TrialError
+from nasturtium.strategies import Named
 from nasturtium.trial import Constraint, Objective, Strategy, violation
 from nasturtium.trial.types import FULL, Exhausted, Fidelity, Problem, Proposal, Trial, Wait
 
@@ -25,11 +25,6 @@ ACCURACY = (Objective(metric="accuracy", direction="maximize"),)
 SHARES = tuple(field.name for field in fields(Fidelity))
 SLACK = 1e-9
 """Rounding of sums of shares of epochs."""
-
-
-def share_of(fidelity: Fidelity) -> float:
-    """Cost of an evaluation in full ones: linear in epochs, data and time, quadratic in resolution and width."""
-    return fidelity.epochs * fidelity.data * fidelity.seconds * fidelity.resolution**2 * fidelity.width**2
 
 
 def simulate(
@@ -57,8 +52,8 @@ def simulate(
     Args:
         strategy: To run, or its text.
         table: To run it on.
-        evaluations: Budget in full evaluations; a low fidelity counts as its share (`share_of`). Nothing is asked for
-            once it is spent; the last evaluation may go beyond it.
+        evaluations: Budget in full evaluations; a low fidelity counts as its share (`Fidelity.share`). Nothing is asked
+            for once it is spent; the last evaluation may go beyond it.
         seconds: Budget in simulated seconds; what is under way at its end is finished. One budget or both.
         seed: Of the strategy.
         workers: Simulated; each runs one evaluation at a time.
@@ -135,7 +130,7 @@ class _Log:
         self.workers.append(worker)
         self.values.extend(values)
         failed = float(trial.state == "failed")
-        self.rows.extend((share_of(trial.fidelity), missed, failed, start, end, ask, tell, *fidelity))
+        self.rows.extend((trial.fidelity.share, missed, failed, start, end, ask, tell, *fidelity))
         if missed == 0 and trial.fidelity == FULL and not any(map(math.isnan, values)):
             self._rival(trial, values[0])
         for name in self.incumbent.keys() - self.reports.keys():
@@ -301,24 +296,24 @@ class _Loop:
 
     def _start(self, proposal: Proposal) -> None:
         architecture, fidelity = proposal.architecture, proposal.fidelity
-        error: str | None = None
+        error, kind = None, None
         metrics: dict[str, float] = {}
         try:
             measured = self.table.estimate(architecture, fidelity)
             metrics = {**self.table.cheap_metrics(architecture), **measured}
         except TrialError as failure:
-            error = str(failure)
+            error, kind = str(failure), failure.kind
         lasted = self._duration(proposal)
         trial = Trial(
             number=proposal.number, architecture=architecture, fidelity=fidelity, parents=proposal.parents,
             origin=proposal.origin, state="completed" if error is None else "failed", metrics=metrics, error=error,
-            error_kind=None if error is None else "crashed", seconds=lasted,
+            error_kind=kind, seconds=lasted,
         )  # fmt: skip
         end = self.now + lasted
         self.works[trial.number] = _Work(trial, heapq.heappop(self.idle), self.now, end, self.asking)
         heapq.heappush(self.running, (end, trial.number))
         self.asked += 1
-        self.spent += share_of(fidelity)
+        self.spent += fidelity.share
         self.asking = 0.0
 
     def _duration(self, proposal: Proposal) -> float:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
-from nasturtium.errors import InvalidInputError, SizeUnknownError, TrialError
+from nasturtium.errors import SizeUnknownError, TrialError
 from nasturtium.space import Architecture
+from nasturtium.strategies.naming import import_object
 from nasturtium.trial import Constraint, Direction, Objective, Problem, violation
 from nasturtium.trial.types import FULL, Fidelity
 
@@ -91,22 +91,6 @@ def load_table(name: str, data_root: str | None = None, observed: str | None = N
 
     options = {} if observed is None else {"observed": observed}
     return estimators.table(name, data_root=data_root, **options)
-
-
-def import_object(reference: str, what: str) -> Any:
-    """The object that `module:name` names.
-
-    Raises:
-        InvalidInputError: there is no such module or name.
-    """
-    module, _, name = reference.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidInputError(
-            f"The {what} {reference!r} must name something that can be imported, but: {error}. Is its folder on "
-            "PYTHONPATH?"
-        ) from error
 
 
 def extremes(table: Table, objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> dict[str, Any]:

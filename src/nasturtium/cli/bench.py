@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import click
 
+from nasturtium.cli.options import import_from_here
 from nasturtium.cli.output import emit_json, format_option, is_terminal, note, table
 from nasturtium.errors import InvalidInputError
 
@@ -91,9 +91,7 @@ def _run(given: dict[str, Any]) -> Any:
             "A comparison needs tables and strategies: for example `--table nasbench201/cifar10 --strategy evolution "
             "--strategy random`. To print one that was run, give --show."
         )
-    folder = str(Path.cwd())
-    if folder not in sys.path:  # for module:function
-        sys.path.insert(0, folder)
+    import_from_here()  # for module:function
     known = [room.load_table(name, given["data_root"], given["observed"]) for name in given["tables"]]
     extra = {
         name: Metric(name=name, lowest=-math.inf)

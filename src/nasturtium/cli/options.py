@@ -30,6 +30,13 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return shape
 
 
+def import_from_here() -> None:
+    """Let modules of the working folder be imported."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
 def imported(reference: str, what: str) -> Any:
     """The object that `module:name` names; the working folder is searched too.
 
@@ -37,9 +44,7 @@ def imported(reference: str, what: str) -> Any:
         InvalidInputError: there is no such module or name.
     """
     module, _, name = reference.partition(":")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    import_from_here()
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

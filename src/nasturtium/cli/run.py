@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import nasturtium as nas
-from nasturtium.cli.options import called, data_options, load_space, load_task
+from nasturtium.cli.options import data_options, import_from_here, load_space, load_task
 from nasturtium.cli.output import emit_json, format_option, is_terminal, note
 from nasturtium.cli.progress import Progress
 from nasturtium.cli.results import print_result, result_of
@@ -44,7 +44,11 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @data_options
 @click.option("--space", "space_name", default="mobile", show_default=True, help="A space's name, or module:function.")
 @click.option(
-    "--strategy", default="evolution", show_default=True, help="evolution, random, local, grid, or module:function."
+    "--strategy",
+    default="auto",
+    show_default=True,
+    help=f"{', '.join(nas.strategies.STRATEGIES)}, or module:function; with settings, like "
+    '"evolution(population=20, sample=5)" or "hyperband(strategy=evolution, minimum=0.1)".',
 )
 @click.option("--trials", type=int, default=40, show_default=True, help="Architectures to train.")
 @click.option("--epochs", type=int, default=15, show_default=True, help="Epochs of each training.")
@@ -80,6 +84,7 @@ def search(**given: Any) -> int:
     """
     if given["study_path"] is None and not given["dry_run"]:
         raise InvalidInputError("A search needs a place to keep its results: give `--study runs/NAME.db`.")
+    import_from_here()
     task = load_task(
         given["data"], data_root=given["data_root"], image_size=given["image_size"], validation=given["validation"],
         split_seed=given["split_seed"],
@@ -87,7 +92,7 @@ def search(**given: Any) -> int:
     space = load_space(given["space_name"], task.input_shape)
     settings = dict(
         maximize=given["maximize"] or (() if given["minimize"] else ("accuracy",)), minimize=given["minimize"],
-        constraints=given["constraints"], strategy=_strategy(given["strategy"]),
+        constraints=given["constraints"], strategy=given["strategy"],
         estimator=nas.estimators.Trained(epochs=given["epochs"]), trials=given["trials"], seed=given["seed"],
         concurrency=given["concurrency"], schedule=given["schedule"], threads=given["threads"], device=given["device"],
         workers=given["workers"] or 1, baseline=given["baseline"],
@@ -141,12 +146,6 @@ def _follow(
     else:
         print_result(study)
     return 0 if study.front else NOTHING_FEASIBLE
-
-
-def _strategy(name: str) -> Any:
-    if ":" in name:
-        return called(name, "strategy", object)
-    return nas.strategies.load(name)
 
 
 def _limits(given: dict[str, Any]) -> dict[str, Any]:

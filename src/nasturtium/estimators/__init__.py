@@ -14,6 +14,7 @@ __all__ = [
     "Column",
     "Described",
     "Estimator",
+    "Extrapolated",
     "Job",
     "Tabular",
     "Trained",
@@ -28,6 +29,7 @@ __all__ = [
 
 _WHERE = {
     "Column": "tables",
+    "Extrapolated": "curve",
     "Tabular": "tables",
     "Trained": "trained",
     "load_weights": "final",
@@ -48,6 +50,7 @@ def __getattr__(name: str) -> object:
 
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from nasturtium.estimators.curve import Extrapolated
     from nasturtium.estimators.final import load_weights, measure_test
     from nasturtium.estimators.results import read_correct
     from nasturtium.estimators.tables import Column, Tabular, make_table, merge_repeats, table

@@ -10,6 +10,7 @@ from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.estimators.protocol import Estimator
 
 ESTIMATORS: dict[str, str] = {
+    "extrapolated": "nasturtium.estimators.curve:Extrapolated",
     "tabular": "nasturtium.estimators.tables:Tabular",
     "trained": "nasturtium.estimators.trained:Trained",
 }

@@ -16,7 +16,7 @@ from nasturtium.trial.types import Exhausted, Problem, Proposal
 
 TRIES = 500
 """Draws from the strategy's own source before other ways are tried."""
-ENUMERABLE = 20_000
+ENUMERABLE = 25_000
 """Spaces up to this size are searched to the last architecture."""
 DESCENTS, STALLED, STEPS = 6, 250, 5_000
 """Guided descents on the violation in a larger space; mutations in a row without gain, and in all, that end one."""

@@ -38,7 +38,8 @@ class Grid:
 
     Notes:
         Decisions are taken as ordered, by the order in which their options are given. A decision that is inactive in a
-        combination is left out, so a conditional space has fewer points than the product. With many decisions the
+        combination is left out, so a conditional space has fewer points than the product; in a space that is a table,
+        the points are the rows whose decisions are all of the grid. With many decisions the
         budget ends inside the first grid: that is what grid search is. After `BARREN` points in a row that break a
         cheap constraint it gives up and says so.
 
@@ -180,6 +181,9 @@ class Grid:
         earlier ones alone, so the later ones begin anew when one moves on.
         """
         space = self._problem.space
+        if space.is_table:
+            yield from _rows_within(space, ranges)
+            return
         free = Space(space.block) if space.conditions else space
         values = {d.name: list(reach) for d, reach in zip(space.decisions, ranges, strict=True)}
         place = dict.fromkeys(values, 0)
@@ -194,6 +198,17 @@ class Grid:
                 place[name] = 0
             else:
                 return
+
+
+def _rows_within(space: Space, ranges: Sequence[Sequence[int]]) -> list[Architecture]:
+    """The rows of a table whose active decisions are in the ranges, in the order in which an odometer meets them."""
+    places = {d.name: {index: at for at, index in enumerate(r)} for d, r in zip(space.decisions, ranges, strict=True)}
+    found = []
+    for row in space.enumerate():
+        order = [places[name].get(index) for name, index in row.decisions.items()]
+        if None not in order:
+            found.append((order, row))
+    return [row for _, row in sorted(found, key=lambda pair: pair[0])]
 
 
 def axis_values(name: str, values: object) -> list[Any]:

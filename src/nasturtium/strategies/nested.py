@@ -31,8 +31,6 @@ def make(given: Given, options: Mapping[str, Any]) -> Strategy:
         UnknownNameError: no strategy of that name.
         InvalidInputError: wrong settings, or settings beside a strategy that has its own.
     """
-    if isinstance(given, str) and given in STRATEGIES:  # `load` would look through all installed packages first
-        return _made(strategy_class(given), given, options)
     if isinstance(given, str):
         return load(given, **options)
     if options:
@@ -40,14 +38,6 @@ def make(given: Given, options: Mapping[str, Any]) -> Strategy:
     if not isinstance(given, Mapping):
         given = describe(given)
     return restore(given)
-
-
-def _made(kind: Any, name: str, options: Mapping[str, Any]) -> Strategy:
-    try:
-        made: Strategy = kind(**options)
-    except TypeError as error:
-        raise InvalidInputError(f"The strategy {name!r} does not take these settings: {error}.") from error
-    return made
 
 
 def describe(given: Given) -> Any:

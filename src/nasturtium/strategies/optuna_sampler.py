@@ -66,7 +66,8 @@ class Optuna:
         value and costs nothing, and another is asked for, up to `tries`. So at an equal number of trainings this is
         better than Optuna alone, as Optuna is when its user remembers results. A suggestion that breaks a cheap
         constraint is told as pruned (TPE learns from those, other samplers forget them). Constraints on measured
-        metrics reach TPE, NSGA-II, NSGA-III and GP.
+        metrics reach TPE, NSGA-II, NSGA-III and GP. In a space that is a table a suggestion stands for the row nearest
+        to it, and the sampler is told that row's decisions.
 
         The sampler's generators are seeded anew from (seed, number, try), so that each proposal depends on the log
         alone. On resume the suggestions of the log are made again, because samplers keep state that Optuna shows
@@ -201,7 +202,10 @@ class _Study:
         self.name = f"optuna {short.get(type(sampler).__name__, type(sampler).__name__)}"
 
     def ask(self, key: str) -> tuple[Any, Architecture | None]:
-        """A running trial and the architecture that it stands for; None where a condition of the space refuses it."""
+        """A running trial and the architecture that it stands for; None where a condition of the space refuses it.
+
+        In a space that is a table, the row nearest to the suggestion, with a running trial of the row's decisions.
+        """
         source = Random(key)
         for generator in self._generators:
             _seed(generator, source.getrandbits(32))
@@ -211,7 +215,11 @@ class _Study:
                 indices = self._suggested(asked)
             except ValueError as error:  # such as several objectives, for some versions' samplers
                 raise InvalidInputError(f"{self.name} of Optuna {self._optuna.__version__} refuses: {error}") from error
-        return asked, self._problem.space.settle(indices)
+        found = self._problem.space.nearest(indices)
+        if found is not None and found.decisions != indices:  # another row of a table
+            self.fail(asked)
+            asked = self.given(found)
+        return asked, found
 
     def _suggested(self, asked: Any) -> dict[str, int]:
         decisions = self._problem.space.decisions

@@ -42,22 +42,24 @@ def load(name: str, **options: Any) -> Strategy:
         UnknownNameError: no strategy of that name.
         InvalidInputError: it does not take these settings, or two packages offer one name.
     """
-    others: dict[str, Any] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        if entry.name in STRATEGIES or entry.name in others:
-            raise InvalidInputError(f"Two strategies are called {entry.name!r}: the second is {entry.value!r}.")
-        others[entry.name] = entry
-    if name in STRATEGIES:
-        make = strategy_class(name)
-    elif name in others:
-        make = others[name].load()
-    else:
-        raise UnknownNameError("strategy", name, [*STRATEGIES, *others])
+    make = strategy_class(name) if name in STRATEGIES else _others_strategy(name)
     try:
         made: Strategy = make(**options)
     except TypeError as error:
         raise InvalidInputError(f"The strategy {name!r} does not take these settings: {error}.") from error
     return made
+
+
+def _others_strategy(name: str) -> Any:
+    """What another package offers by a name; all installed packages are looked through."""
+    others: dict[str, Any] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name in STRATEGIES or entry.name in others:
+            raise InvalidInputError(f"Two strategies are called {entry.name!r}: the second is {entry.value!r}.")
+        others[entry.name] = entry
+    if name not in others:
+        raise UnknownNameError("strategy", name, [*STRATEGIES, *others])
+    return others[name].load()
 
 
 def strategy_class(name: str) -> Any:

@@ -146,13 +146,13 @@ def read_task(task: Any) -> Any:
 
 
 def read_strategy(strategy: Any) -> Any:
-    """The strategy of an argument; regularized evolution by default."""
+    """The strategy of an argument, made from text such as "evolution(population=20)"; `Auto` by default."""
     from nasturtium import strategies  # noqa: PLC0415
 
     if strategy is None:
-        return strategies.RegularizedEvolution()
+        return strategies.Auto()
     if isinstance(strategy, str):
-        return strategies.load(strategy)
+        return strategies.Named.parse(strategy).make()
     if not all(callable(getattr(strategy, name, None)) for name in ("setup", "ask", "recall", "tell")):
         raise InvalidInputError(
             f"`strategy` must have setup, ask, recall and tell (`nas.trial.Strategy`), got {strategy!r}."

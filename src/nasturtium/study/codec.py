@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -68,6 +69,9 @@ def restore(data: Mapping[str, Any], what: str, *, trust: bool = False) -> Any:
         for name in qualified.split("."):
             found = getattr(found, name)
         arguments = data["arguments"]
-        return found.from_dict(arguments) if hasattr(found, "from_dict") else found(**arguments)
+        if not hasattr(found, "from_dict"):
+            return found(**arguments)
+        takes_trust = "trust" in inspect.signature(found.from_dict).parameters  # for a function that it names
+        return found.from_dict(arguments, trust=trust) if takes_trust else found.from_dict(arguments)
     except (ImportError, AttributeError, TypeError, ValueError, KeyError) as error:
         raise StoreError(f"The stored {what} {data.get('type')!r} cannot be made again: {error}.") from error

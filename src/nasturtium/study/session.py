@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
+from math import ceil, fsum
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -40,6 +41,9 @@ from nasturtium.study.store import Store, StudyRecord
 from nasturtium.study.worker import MARK
 from nasturtium.trial import Constraint, Problem
 from nasturtium.trial.types import Strategy
+
+ROUNDING = 1e-9
+"""What a sum of shares may be above a whole number, such as nine times 1/9, without a further trial."""
 
 
 def search(
@@ -81,7 +85,9 @@ def search(
         maximize: Metrics to make large, for example "accuracy".
         minimize: Metrics to make small, for example "macs".
         constraints: For example `nas.params <= 60_000` or "peak_memory <= 64KiB".
-        strategy: Default regularized evolution; a name of `nas.strategies.STRATEGIES` is accepted.
+        strategy: Default `nas.strategies.Auto()`, "auto". Also a name of `nas.strategies.STRATEGIES`, with its settings
+            in brackets: "evolution(population=20, sample=5)", "hyperband(strategy=evolution, minimum=0.1)"; or
+            "module:function(…)" for one of your own.
         estimator: Default `nas.estimators.Trained(epochs=10)`.
         trials: Budget. A larger one on a later run extends the study: what is there is kept, and a strategy that
             derives its settings from the budget goes on with the new one.
@@ -93,8 +99,9 @@ def search(
         study: Path of a SQLite file, or a database URL; None keeps the study in a temporary directory that goes with
             the returned object.
         files: Directory of checkpoints and weights; default `<study>.files`.
-        baseline: "random" also runs random search afterwards with as many trials as the search really had, the same
-            estimator and settings, and seeds of its own, to compare with.
+        baseline: "random" also runs random search afterwards, with the same estimator and settings and seeds of its
+            own, to compare with. It gets as many full trials as the search really spent: a trial at a lower fidelity
+            counts as its share (`nas.trial.Fidelity.share`), and the sum is rounded up.
         references: (name, closed block) of hand-designed networks, trained by the same estimator to compare with.
         threads: PyTorch threads of each trial.
         device: Where to train; None for the estimator's own choice.
@@ -289,13 +296,14 @@ def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, loca
 
 
 def _runs(setup: Setup, store: Store) -> Iterator[tuple[str, Any, int, int]]:
-    """(role, strategy, budget, seed), in order. Random search gets as many trials as the search really did."""
+    """(role, strategy, budget, seed), in order. Random search gets as many full trials as the search really spent."""
     from nasturtium.strategies import Random  # noqa: PLC0415
 
     yield "search", setup.strategy, setup.options.trials, setup.options.seed
     if setup.baseline == "random":
         done = next(run for run in store.runs() if run.role == "search")
-        yield "baseline:random", Random(), len(store.trials(done.id)), setup.options.seed + 1_000_003
+        spent = fsum(logged.trial.fidelity.share for logged in store.trials(done.id))
+        yield "baseline:random", Random(), ceil(spent - ROUNDING), setup.options.seed + 1_000_003
     if setup.references:
         yield "reference", Listed(setup.references), len(setup.references), setup.options.seed
 

@@ -13,7 +13,7 @@ from nasturtium.errors import TrialError
 from nasturtium.space import Architecture
 from nasturtium.trial.types import Fidelity
 
-ErrorKind = Literal["crashed", "memory", "time", "diverged", "worker", "disk"]
+ErrorKind = Literal["crashed", "memory", "time", "diverged", "missing", "worker", "disk"]
 ReportFunction = Callable[[Mapping[str, float]], None]
 
 

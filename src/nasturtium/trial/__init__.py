@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nasturtium.trial import reward
 from nasturtium.trial.metrics import (
     METRICS,
     Metric,
@@ -32,7 +33,17 @@ from nasturtium.trial.objectives import (
     parse_value,
     violation,
 )
-from nasturtium.trial.pareto import crowding, dominates, hypervolume, pareto_front, pareto_trials, point_of, ranks
+from nasturtium.trial.pareto import (
+    crowding,
+    dominates,
+    hypervolume,
+    hypervolume_history,
+    pareto_front,
+    pareto_trials,
+    point_of,
+    ranks,
+)
+from nasturtium.trial.reward import LinearPenalty, MnasNet, Power, Reward
 from nasturtium.trial.types import (
     FULL,
     Constraint,
@@ -56,10 +67,14 @@ __all__ = [
     "Direction",
     "Exhausted",
     "Fidelity",
+    "LinearPenalty",
     "Metric",
+    "MnasNet",
     "Objective",
+    "Power",
     "Problem",
     "Proposal",
+    "Reward",
     "State",
     "Strategy",
     "Trial",
@@ -77,6 +92,7 @@ __all__ = [
     "format_number",
     "format_seconds",
     "hypervolume",
+    "hypervolume_history",
     "irregularity",
     "kernels",
     "loss",
@@ -92,6 +108,7 @@ __all__ = [
     "peak_memory",
     "point_of",
     "ranks",
+    "reward",
     "train_seconds",
     "violation",
 ]

@@ -43,6 +43,11 @@ class Fidelity:
         return not self.reductions
 
     @property
+    def share(self) -> float:
+        """Cost in full measurements: linear in epochs, data and time, quadratic in resolution and width."""
+        return self.epochs * self.data * self.seconds * self.resolution**2 * self.width**2
+
+    @property
     def text(self) -> str:
         """For people: "full", or what is reduced, "epochs 11.1 %, width 50 %"."""
         return ", ".join(f"{name} {100 * value:.3g} %" for name, value in self.reductions.items()) or "full"
@@ -96,7 +101,7 @@ class Trial:
     """Measured and cheap metrics by name, in base units (fractions, bytes, seconds); empty for a failed trial."""
     error: str | None = None
     error_kind: str | None = None
-    """"crashed", "memory", "time", "diverged" or "worker"."""
+    """"crashed", "memory", "time", "diverged", "missing" (a table has no result), "worker" or "disk"."""
     seconds: float = 0.0
 
 

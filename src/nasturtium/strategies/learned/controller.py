@@ -74,7 +74,8 @@ class Controller:
         scores a trial by the weights at its update; PPO's ratio is against those of its proposal, per token.
         PPO has no value network: its advantages are R - b over their root mean square in the batch. Layers are not
         grown in number, and no attention selects skip connections: any decision is one token, those of more than 256
-        values several. Of ENAS, only the controller is here, not the shared weights.
+        values several. Of ENAS, only the controller is here, not the shared weights. In a space that is a table, what
+        is emitted stands for the row nearest to it, whose tokens are learnt from.
         Weights are float32: a seed repeats its search exactly where torch repeats its sums (one machine, one version);
         elsewhere rounding may turn a draw. An update costs O(batch x tokens x hidden^2).
 
@@ -142,10 +143,15 @@ class Controller:
         return {**{name: getattr(self, name) for name in names}, "reward": reward}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Controller:
-        """Inverse of `to_dict`; a reward of a module that is neither imported nor nasturtium's is refused."""
+    def from_dict(cls, data: dict[str, Any], *, trust: bool = False) -> Controller:
+        """Inverse of `to_dict`.
+
+        Args:
+            data: What it gave.
+            trust: Whether the reward's module may be imported, where it is neither imported yet nor nasturtium's.
+        """
         reward = data.get("reward")
-        return cls(**{**data, "reward": reward if reward is None else reward_from_json(reward, trust=False)})
+        return cls(**{**data, "reward": reward if reward is None else reward_from_json(reward, trust=trust)})
 
     def setup(self, problem: Problem) -> None:
         """Take the problem; forget all else."""

@@ -200,8 +200,11 @@ class Tokens:
         return found
 
     def read(self, indices: Mapping[int, int]) -> Architecture | None:
-        """The architecture of decided indices by position; None where a condition of the space refuses it."""
-        return self.space.settle({self.names[position]: index for position, index in indices.items()})
+        """The architecture of decided indices by position; None where a condition of the space refuses it.
+
+        In a space that is a table, the row nearest to them.
+        """
+        return self.space.nearest({self.names[position]: index for position, index in indices.items()})
 
 
 class Emission:

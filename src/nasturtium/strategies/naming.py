@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from nasturtium.bench.tables import import_object
 from nasturtium.errors import InvalidInputError
-from nasturtium.strategies import load
-from nasturtium.trial import Strategy
+from nasturtium.strategies.registry import load
+from nasturtium.trial.types import Strategy
 
 _FORM = re.compile(r"\s*(?P<name>[A-Za-z_][\w.\-]*(?::[A-Za-z_][\w.]*)?)\s*(?P<options>\(.*\))?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A strategy's name with its options.
+    """A strategy's name with its options, where text comes in.
 
     Args:
         name: Of the registry, or `module:function`.
         options: Keyword arguments.
+
+    Example:
+        >>> Named.parse("evolution(population=20, sample=5)").make().population
+        20
     """
 
     name: str
@@ -73,6 +77,22 @@ class Named:
         except TypeError as error:
             raise InvalidInputError(f"The strategy {self.name!r} does not take these options: {error}.") from error
         return made
+
+
+def import_object(reference: str, what: str) -> Any:
+    """The object that `module:name` names.
+
+    Raises:
+        InvalidInputError: there is no such module or name.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInputError(
+            f"The {what} {reference!r} must name something that can be imported, but: {error}. Is its folder on "
+            "PYTHONPATH?"
+        ) from error
 
 
 def _value(node: ast.expr, text: str) -> Any:
