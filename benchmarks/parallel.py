@@ -1,10 +1,12 @@
 """Parallel search in simulated time, on the real training times of NAS-Bench-101 (a sample of 20,001 cells).
 
-    python benchmarks/parallel.py -o runs/parallel [--data-root FOLDER] [--workers 1 8 64 512] [--seeds 20]
+    python benchmarks/parallel.py -o runs/parallel [--data-root FOLDER] [--workers 1 8 64 512] [--seeds 10]
 
-For each number of workers and both schedules: the busy share of the workers, regret after equal numbers of evaluations
-and at equal simulated times. In the rows "thinking", ask and tell take their real time on the simulated clock (one
-process asks for all workers), so that a slow strategy leaves workers idle. Stop it and run it again: it goes on.
+For each number of workers and both schedules: the busy share of the workers, up to the last start and up to the last
+end, and mean regret after equal numbers of evaluations and at equal simulated times; regret over workers is drawn into
+price.html. In the rows "thinking", ask and tell take their real time on the simulated clock (one process asks for all
+workers), so that a slow strategy leaves workers idle. At the end a run of `--rounds` evaluations a worker, of which the
+tail, in which the last trainings end one by one, is a small part. Stop it and run it again: it goes on.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from nasturtium.report.figures import style
 from nasturtium.trial import format_seconds
 
 TABLE = "nasbench101"
-STRATEGIES = ("auto", "bayesian", "bananas", "evolution(population=20, sample=5)", "local", "nsga2", "random")
+STRATEGIES = ("auto", "evolution(population=20, sample=5)", "random")
 WORKERS = (1, 8, 64, 512)
-EVALUATIONS = 2_048
-"""Four rounds of 512 workers."""
-CHECKPOINTS = (256, 512, 1024, 2048)
-TIMES = (3.0e4, 1.0e5, 3.0e5, 1.0e6)
+EVALUATIONS = 4_096
+"""Eight rounds of 512 workers, a fifth of the table."""
+ROUNDS = 32
+CHECKPOINTS = (128, 512, 1024, 2048, 4096)
+TIMES = (1.0e4, 3.0e4, 1.0e5, 3.0e5)
 """Simulated seconds; the mean training of 108 epochs takes about half an hour."""
 
 
@@ -63,7 +66,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--data-root")
     parser.add_argument("--workers", type=int, nargs="*", default=list(WORKERS))
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--auto-seeds", type=int, default=3, help="of the default strategy, which is slower")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--kinds", nargs="*", help="these of asynchronous, thinking, deterministic")
     parser.add_argument("--evaluations", type=int, default=EVALUATIONS)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*")
@@ -72,41 +78,53 @@ def main() -> None:
     rows, prices = [], {}
     for workers in arguments.workers:
         for label, schedule, thinking in kinds():
+            if arguments.kinds and label.split(", ")[-1] not in arguments.kinds:
+                continue
             if workers == 1 and label != "asynchronous":
                 continue  # one worker: the schedules are the same
             print(f"{workers} workers, {label}", file=sys.stderr)
-            found = bench.compare(
-                names, [TABLE], directory=folder_of(arguments.output, workers, label), seeds=arguments.seeds,
-                evaluations=arguments.evaluations, workers=workers, schedule=schedule, thinking=thinking,
-                processes=arguments.processes, data_root=arguments.data_root,
-            )  # fmt: skip
             for name in names:
-                runs = found.runs.get((name, TABLE))
-                if not runs:
-                    continue
+                found = bench.compare(
+                    [name], [TABLE], directory=folder_of(arguments.output, workers, label),
+                    seeds=arguments.auto_seeds if name == "auto" else arguments.seeds,
+                    evaluations=arguments.evaluations, workers=workers, schedule=schedule, thinking=thinking,
+                    processes=arguments.processes, data_root=arguments.data_root,
+                )  # fmt: skip
+                runs = found.runs[name, TABLE]
                 counts = [n for n in CHECKPOINTS if n <= arguments.evaluations]
                 at = band(np.array([regret(r, best_at(r, np.array(counts, dtype=float))) for r in runs]))
                 by = band(np.array([regret(r, best_at_seconds(r, np.array(TIMES))) for r in runs]))
                 prices[name, label, workers] = at
                 rows.append([
-                    name, str(workers), label, f"{np.mean([r.busy_share() for r in runs]):.1%}",
+                    name, str(workers), label, str(len(runs)), f"{np.mean([r.busy_share() for r in runs]):.1%}",
                     f"{np.mean([r.busy_share(ramp_down=True) for r in runs]):.1%}",
                     format_seconds(float(np.mean([r.makespan() for r in runs]))),
                     *(f"{v:.3f}" for v in at.mean), *(f"{v:.3f}" for v in by.mean),
                 ])  # fmt: skip
     head = [
-        "strategy", "workers", "schedule", "busy", "to the end", "makespan",
+        "strategy", "workers", "schedule", "seeds", "busy", "to the end", "makespan",
         *(f"at {n:,}" for n in CHECKPOINTS if n <= arguments.evaluations), *(f"by {t:.0e} s" for t in TIMES),
     ]  # fmt: skip
-    print(f"{TABLE}: mean regret in points, {arguments.seeds} seeds, {arguments.evaluations:,} evaluations")
+    print(f"{TABLE}: mean regret in points, {arguments.evaluations:,} evaluations")
     print(table(head, rows, right=range(3, len(head))))
     path = arguments.output / "price.html"
     price(prices, arguments.workers).write_html(path, include_plotlyjs=True)
     print(f"Drawn into {path}.")
+    long_run([n for n in names if n != "auto"], max(arguments.workers), arguments.rounds, arguments.data_root)
+
+
+def long_run(names: list[str], workers: int, rounds: int, data_root: str | None) -> None:
+    """Busy share to the last end of a long run."""
+    known = bench.load_table(TABLE, data_root)
+    print(f"{workers} workers, asynchronous, {rounds} evaluations a worker, seed 0")
+    for name in names:
+        run = bench.simulate(name, known, evaluations=rounds * workers, workers=workers)
+        ends = f"{run.busy_share():.1%} up to the last start, {run.busy_share(ramp_down=True):.1%} to the last end"
+        print(f"{name}: busy {ends}, {len(run):,} evaluations in {format_seconds(run.makespan())}", flush=True)
 
 
 def price(prices: dict, workers: list[int]) -> go.Figure:
-    """Regret at the first checkpoint of four rounds, over the number of workers."""
+    """Regret at the end, over the number of workers, with 95 % bands of the mean."""
     figure = go.Figure()
     names = list(dict.fromkeys(name for name, _, _ in prices))
     for name in names:
@@ -123,7 +141,8 @@ def price(prices: dict, workers: list[int]) -> go.Figure:
                     },
                 )  # fmt: skip
     style(figure, "simulated workers", "mean regret at the end (points)", height=480)
-    figure.update_xaxes(type="log")
+    figure.update_layout(legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"})
+    figure.update_xaxes(type="log", tickvals=workers, ticktext=[str(w) for w in workers])
     return figure
 
 
