@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from random import Random as Generator
 from typing import Any
 
 import pytest
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
-from nasturtium.strategies import STRATEGIES, Grid, LocalSearch, Random, RegularizedEvolution, load
+from nasturtium.strategies import STRATEGIES, Grid, LocalSearch, Random, RegularizedEvolution, load, registry
 from nasturtium.testing import STRATEGY_LAWS, ContractError, check_strategy
 from nasturtium.testing.strategies import finite
 from nasturtium.trial import Exhausted, Problem, Proposal, Trial
@@ -126,12 +127,33 @@ def test_the_suite_refuses_to_skip_an_unknown_law() -> None:
 
 
 def test_names_at_the_text_boundary() -> None:
-    assert sorted(STRATEGIES) == ["evolution", "grid", "local", "random"]
+    assert list(STRATEGIES) == [
+        "asha", "auto", "bananas", "bayesian", "controller", "evolution", "grid", "halving", "hyperband", "local",
+        "nsga2", "optuna", "predictor", "random",
+    ]  # fmt: skip
+    for name, target in STRATEGIES.items():
+        assert type(load(name)).__name__ == target.rpartition(":")[2]
     assert load("evolution", population=7, sample=3) == RegularizedEvolution(population=7, sample=3)
     with pytest.raises(UnknownNameError, match="Did you mean 'evolution'"):
         load("evolutoin")
     with pytest.raises(InvalidInputError, match="does not take these settings"):
         load("random", population=3)
+
+
+def test_packages_are_looked_through_for_other_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(*entries: tuple[str, str]) -> None:
+        group = registry.ENTRY_POINTS
+        found = [EntryPoint(name=name, value=value, group=group) for name, value in entries]
+        monkeypatch.setattr(registry, "entry_points", lambda group: found)
+
+    installed(("warm", "tests.strategies.warm:WarmEvolution"), ("evolution", "somebodys.module:Evolution"))
+    assert load("random") == Random()
+    with pytest.raises(InvalidInputError, match="Two strategies are called 'evolution'"):
+        load("warm")
+    installed(("warm", "tests.strategies.warm:WarmEvolution"))
+    assert isinstance(load("warm"), WarmEvolution)
+    with pytest.raises(UnknownNameError, match="Did you mean 'warm'"):
+        load("worm")
 
 
 @pytest.mark.parametrize(

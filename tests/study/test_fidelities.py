@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,24 @@ def test_only_full_measurements_count(study) -> None:
     assert {m.number for m in study.feasible()} == {t.number for t in full}
     assert {row["fidelity"] for row in study.to_table()} == {"full"}
     assert {row["fidelity"] for row in study.to_table("search")} == {"full", "epochs 33.3 %", "epochs 11.1 %"}
+
+
+def test_random_search_gets_what_the_search_spent(tmp_path) -> None:
+    """By hand: of the 24 trials, so many at a ninth, at a third and in full; the sum of the shares is rounded up."""
+    study = search(tmp_path / "compared.db", Hyperband(), trials=24, baseline="random")
+    shares = [Fraction(t.fidelity.epochs).limit_denominator(9) for t in study.trials]
+    assert {share: shares.count(share) for share in set(shares)} == {
+        Fraction(1, 9): 11, Fraction(1, 3): 8, Fraction(1): 5,
+    }  # fmt: skip
+    assert len(study.baseline) == 9  # 11/9 + 8/3 + 5 = 8.89
+    assert all(t.fidelity.is_full for t in study.baseline)
+    assert Fidelity(epochs=0.5, data=0.5, seconds=0.8, width=0.5, resolution=0.5).share == 0.5 * 0.5 * 0.8 / 16
+
+
+def test_nine_ninths_are_a_whole(tmp_path) -> None:
+    study = search(tmp_path / "ninths.db", SuccessiveHalving(networks=9), trials=13, baseline="random")
+    assert [t.fidelity.epochs for t in study.trials] == [1 / 9] * 9 + [1 / 3] * 3 + [1]
+    assert len(study.baseline) == 3
 
 
 def test_a_promoted_trial_names_the_trial_before(study) -> None:

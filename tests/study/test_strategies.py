@@ -13,7 +13,8 @@ import pytest
 import study_fakes as fakes
 
 import nasturtium as nas
-from nasturtium.strategies import load
+from nasturtium.errors import StoreError
+from nasturtium.strategies import STRATEGIES
 from nasturtium.study import Study
 
 
@@ -32,18 +33,47 @@ def stopper(count: int):
     return listen
 
 
-@pytest.mark.parametrize("name", ("evolution", "grid", "local", "random"))
+LIGHT = {
+    "auto": "auto(switch=8)",
+    "bananas": "bananas(members=2, epochs=20, initial=6)",
+    "bayesian": "bayesian(candidates=10, parents=2)",
+    "controller": "controller(hidden=8, batch=4)",
+    "hyperband": "hyperband(strategy=evolution(population=5, sample=2), enough=4)",
+    "predictor": "predictor(regressor=ridge, initial=6, candidates=200)",
+}
+"""Settings, as text, of those that are slow by default."""
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_stopped_anywhere_and_resumed_by_name(run, tmp_path, name) -> None:
-    options = {"strategy": load(name), "trials": 24, "fake": {"epochs": 1, "faults": {"5": "raise"}}}
+    trials, stops = (14, (16,)) if name in LIGHT else (24, (3, 14, 21))
+    options = {"strategy": LIGHT.get(name, name), "trials": trials, "fake": {"epochs": 1, "faults": {"5": "raise"}}}
     whole = fakes.summary(run("whole.db", **options))
-    assert len(whole) == 24
-    for count in (3, 14, 21):
+    assert len(whole) == trials
+    for count in stops:
         with pytest.raises(Stop):
-            run("stopped.db", listeners=[stopper(count)], **(options | {"strategy": load(name)}))
+            run("stopped.db", listeners=[stopper(count)], **options)
     resumed = nas.resume(tmp_path / "stopped.db")
     assert fakes.summary(resumed) == whole
-    keys = [row[2] for row in whole]
+    keys = [(trial.architecture.key, trial.fidelity) for trial in resumed.trials]
     assert len(set(keys)) == len(keys)
+
+
+def test_the_default_is_auto(run) -> None:
+    study = run("default.db", strategy=None, trials=2)
+    assert study.settings["compared"]["strategy"] == {
+        "type": "nasturtium.strategies.learned.auto:Auto", "arguments": {"switch": nas.strategies.Auto().switch},
+    }  # fmt: skip
+
+
+def test_a_reward_of_ones_own_is_imported_when_trusted(run, tmp_path, monkeypatch) -> None:
+    (tmp_path / "my_reward.py").write_text("def squared(metrics):\n    return metrics['accuracy'] ** 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run(strategy="controller(hidden=8, batch=4, reward='my_reward:squared')", trials=3)
+    monkeypatch.delitem(sys.modules, "my_reward")
+    with pytest.raises(StoreError, match="my_reward"):
+        nas.resume(tmp_path / "study.db", trials=4)
+    assert len(nas.resume(tmp_path / "study.db", trials=4, trust=True).trials) == 4
 
 
 REAL = """
