@@ -84,6 +84,8 @@ def main() -> None:
                 continue  # one worker: the schedules are the same
             print(f"{workers} workers, {label}", file=sys.stderr)
             for name in names:
+                if name == "auto" and label != "asynchronous":
+                    continue  # minutes a search
                 found = bench.compare(
                     [name], [TABLE], directory=folder_of(arguments.output, workers, label),
                     seeds=arguments.auto_seeds if name == "auto" else arguments.seeds,
