@@ -53,7 +53,7 @@ def test_the_chosen_place_is_the_best_that_was_not_measured(found):
 
 
 def test_the_search_explores_and_exploits():
-    kinds = {b.exploits for b in search_one_decision(seed=1).beliefs}
+    kinds = {b.exploits for seed in range(4) for b in search_one_decision(seed=seed, steps=(3, 5, 8)).beliefs}
     assert kinds == {True, False}
 
 
@@ -70,6 +70,11 @@ def test_posterior_figure_shows_the_beliefs(found):
         assert points.x == belief.measured
         assert scores.y == pytest.approx(belief.scores)
         assert (chosen.x[0], chosen.y[0]) == (belief.chosen, belief.scores[belief.chosen])
+
+
+def test_expected_improvement_is_drawn_without_its_logarithm():
+    found = search_one_decision("ei", steps=(4,))
+    assert posterior_figure(found).data[4].y == pytest.approx(np.exp(found.beliefs[0].scores))
 
 
 def test_every_acquisition_function_goes_along_one_decision():

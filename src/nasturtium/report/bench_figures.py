@@ -142,7 +142,7 @@ def critical_difference(ranking: Ranking, ranks: Ranks) -> go.Figure:
         color, _ = looks[names[i]]
         figure.add_scatter(
             x=[ranks.mean[i], ranks.mean[i], side], y=[0, depth, depth], mode="lines+text", name=names[i],
-            line={"color": color, "width": 1.8}, text=["", "", f"{names[i]}  {ranks.mean[i]:.2f}"],
+            line={"color": color, "width": 1.8}, text=["", "", f" {names[i]}  {ranks.mean[i]:.2f} "],
             textposition="middle left" if left else "middle right", textfont={"color": INK, "size": 12.5},
             hoverinfo="skip", showlegend=False,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
@@ -88,12 +89,20 @@ def _table_sections(comparison: Comparison, summary: Summary, table: str) -> Ite
     if volume is not None:
         note = "Share of the box between the table's worst and best value of each objective that the front dominates."
         yield _section(f"{table}: hypervolume over evaluations", note, _figure(volume))
+    if not _timed(comparison, table):
+        return  # the same curves once more
     note = "Seconds of training as the table has them; where it has none, a full evaluation counts as one second."
     yield _section(
         f"{table}: regret over simulated time",
         note,
         _figure(figures.regret_over_time(comparison, table, summary.unit)),
     )
+
+
+def _timed(comparison: Comparison, table: str) -> bool:
+    """Whether simulated time is more than the count of evaluations."""
+    runs = [run for (_, where), group in comparison.runs.items() if where == table for run in group]
+    return any(run.settings["workers"] > 1 or not np.allclose(run.end - run.start, run.share) for run in runs)
 
 
 def _standings(summary: Summary, table: str) -> str:
@@ -156,7 +165,8 @@ def _asking(summary: Summary) -> str:
         f'<td class="n">{a.failed}</td></tr>'
         for a in summary.askings
     )
-    table = f"<table><tr>{''.join(f'<th>{h}</th>' for h in head)}</tr>{rows}</table>"
+    titles = "".join(f'<th class="n">{h}</th>' for h in head[1:])
+    table = f"<table><tr><th>{head[0]}</th>{titles}</tr>{rows}</table>"
     note = (
         "Real time on the machine that ran the comparison. Busy: share of the simulated workers' time up to the last "
         "start, after which there is nothing left to hand out; and up to the last end."

@@ -66,7 +66,7 @@ def constraint_map_figure(found: ConstraintMap, metric: str | None = None) -> go
         x=[found.columns[j] for _, j in edge], y=[found.rows[i] for i, _ in edge], mode="lines", hoverinfo="skip",
         line={"color": COLORS["search"], "dash": "dot"}, name="largest that meets them",
     )  # fmt: skip
-    style(figure, found.names[1], found.names[0], height=420)
+    style(figure, found.names[1], found.names[0], height=150 + 46 * len(found.rows))
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=found.columns)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=found.rows)
     return figure
@@ -171,8 +171,10 @@ def grid_against_random_figure(found: GridAgainstRandom) -> go.Figure:
             name=name, row=2, col=column,
         )  # fmt: skip
     style(figure, "important axis", "minor axis", height=470)
-    figure.update_xaxes(title=None, row=1)
-    figure.update_yaxes(title="response", row=1)
+    figure.update_layout(showlegend=False)  # the titles name the searches
+    figure.update_annotations(font_size=13)
+    figure.update_xaxes(title_text=None, row=1)
+    figure.update_yaxes(title_text="response", row=1)
     return figure
 
 

@@ -36,7 +36,7 @@ WITHIN = 1.96
 """Standard deviations to either edge of a 95 % band."""
 BLUE, FAINT = "#3b6fb6", "rgba(59,111,182,0.18)"
 TITLES = {
-    "ucb": "upper confidence bound", "ei": "log expected improvement", "pi": "probability of improvement",
+    "ucb": "upper confidence bound", "ei": "expected improvement", "pi": "probability of improvement",
     "its": "independent draws", "thompson": "a function drawn",
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ class Belief:
         response: The true response at each place.
         mean: What is predicted.
         std: Standard deviation of the prediction.
-        scores: The acquisition function.
+        scores: The acquisition function, as the strategy takes it: of the expected improvement, its logarithm.
         chosen: The place that the strategy proposes next.
     """
 
@@ -178,7 +178,7 @@ def posterior_figure(found: OneDecision) -> go.Figure:
     )  # fmt: skip
     for column, belief in enumerate(steps, 1):
         _draw_belief(figure, belief, column)
-        _draw_acquisition(figure, belief, column)
+        _draw_acquisition(figure, found, belief, column)
     style(figure, "", "", height=480)
     figure.update_layout(legend={"y": 1.12}, margin={"t": 80})
     figure.update_annotations(font_size=13)
@@ -212,15 +212,16 @@ def _draw_belief(figure: go.Figure, belief: Belief, column: int) -> None:
     figure.add_vline(x=belief.chosen, line={"color": COLORS["search"], "width": 1, "dash": "dash"}, **place)
 
 
-def _draw_acquisition(figure: go.Figure, belief: Belief, column: int) -> None:
+def _draw_acquisition(figure: go.Figure, found: OneDecision, belief: Belief, column: int) -> None:
     x = list(range(PLACES))
+    scores = np.exp(belief.scores) if found.acquisition == "ei" else belief.scores  # the strategy takes its logarithm
     place: dict[str, Any] = {"row": 2, "col": column}
     figure.add_scatter(
-        x=x, y=belief.scores, mode="lines", line={"color": COLORS["reference"], "width": 2}, name="acquisition",
+        x=x, y=scores, mode="lines", line={"color": COLORS["reference"], "width": 2}, name="acquisition",
         legendgroup="acquisition", showlegend=column == 1, **place,
     )  # fmt: skip
     figure.add_scatter(
-        x=[belief.chosen], y=[belief.scores[belief.chosen]], mode="markers", name="chosen next", legendgroup="chosen",
+        x=[belief.chosen], y=[scores[belief.chosen]], mode="markers", name="chosen next", legendgroup="chosen",
         marker={"color": COLORS["search"], "size": 11, "symbol": "diamond"}, showlegend=column == 1, **place,
     )  # fmt: skip
     figure.add_vline(x=belief.chosen, line={"color": COLORS["search"], "width": 1, "dash": "dash"}, **place)
@@ -315,13 +316,16 @@ def acquisition_figure(found: Weighed) -> go.Figure:
     )  # fmt: skip
     figure.add_vline(x=found.best, line={"color": MUTED, "width": 1.2, "dash": "dash"})
     figure.add_annotation(
-        x=found.best, y=0.02, yref="paper", text="best measured ", xanchor="right", showarrow=False,
+        x=found.best, y=1, yref="paper", text="best measured ", xanchor="right", yanchor="top", showarrow=False,
         font={"size": 11, "color": MUTED},
     )  # fmt: skip
     style(figure, f"predicted {found.metric.replace('_', ' ')}", "standard deviation of the model", height=440)
     if known is not None and known.unit == "fraction":
         figure.update_xaxes(tickformat=".1%")
     figure.update_layout(
-        coloraxis={"colorscale": "Blues", "colorbar": {"title": "acquisition", "thickness": 12, "outlinewidth": 0}}
+        coloraxis={
+            "colorscale": "Blues",
+            "colorbar": {"title": {"text": "acquisition", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0},
+        }
     )
     return figure
