@@ -36,8 +36,8 @@ WITHIN = 1.96
 """Standard deviations to either edge of a 95 % band."""
 BLUE, FAINT = "#3b6fb6", "rgba(59,111,182,0.18)"
 TITLES = {
-    "ucb": "upper confidence bound", "ei": "expected improvement", "pi": "probability of improvement",
-    "its": "independent draws", "thompson": "a function drawn",
+    "ucb": "upper<br>confidence bound", "ei": "expected<br>improvement", "pi": "probability<br>of improvement",
+    "its": "independent<br>draws", "thompson": "a function<br>drawn",
 }  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def along_one_decision(acquisition: Any = "ucb") -> BayesianOptimization:
     return BayesianOptimization(initial=INITIAL, acquisition=acquisition, kernels="ordered", candidates=PLACES)
 
 
-def search_one_decision(acquisition: str = "ucb", *, steps: Sequence[int] = STEPS, seed: int = 1) -> OneDecision:
+def search_one_decision(acquisition: str = "ucb", *, steps: Sequence[int] = STEPS, seed: int = 6) -> OneDecision:
     """Run `BayesianOptimization` along one decision, and keep what its model believes at some steps.
 
     Args:
@@ -182,6 +182,14 @@ def posterior_figure(found: OneDecision) -> go.Figure:
     style(figure, "", "", height=480)
     figure.update_layout(legend={"y": 1.12}, margin={"t": 80})
     figure.update_annotations(font_size=13)
+    tops = [b.mean + by * b.std for b in steps for by in (-WITHIN, WITHIN)] + [b.response for b in steps]
+    for row, shown in (
+        (1, tops),
+        (2, [_drawn(found, b) for b in steps]),
+    ):  # the vertical lines confuse an automatic range
+        low, high = float(np.min(shown)), float(np.max(shown))
+        figure.update_yaxes(range=[low - 0.05 * (high - low), high + 0.08 * (high - low)], row=row)
+    figure.update_xaxes(range=[-1, PLACES])
     figure.update_xaxes(title_text="decision", row=2)
     figure.update_yaxes(title_text="response (standardised)", row=1, col=1)
     figure.update_yaxes(title_text=TITLES[found.acquisition], row=2, col=1)
@@ -214,7 +222,7 @@ def _draw_belief(figure: go.Figure, belief: Belief, column: int) -> None:
 
 def _draw_acquisition(figure: go.Figure, found: OneDecision, belief: Belief, column: int) -> None:
     x = list(range(PLACES))
-    scores = np.exp(belief.scores) if found.acquisition == "ei" else belief.scores  # the strategy takes its logarithm
+    scores = _drawn(found, belief)
     place: dict[str, Any] = {"row": 2, "col": column}
     figure.add_scatter(
         x=x, y=scores, mode="lines", line={"color": COLORS["reference"], "width": 2}, name="acquisition",
@@ -225,6 +233,11 @@ def _draw_acquisition(figure: go.Figure, found: OneDecision, belief: Belief, col
         marker={"color": COLORS["search"], "size": 11, "symbol": "diamond"}, showlegend=column == 1, **place,
     )  # fmt: skip
     figure.add_vline(x=belief.chosen, line={"color": COLORS["search"], "width": 1, "dash": "dash"}, **place)
+
+
+def _drawn(found: OneDecision, belief: Belief) -> Array:
+    """The acquisition function; of the expected improvement the strategy takes the logarithm."""
+    return np.exp(belief.scores) if found.acquisition == "ei" else belief.scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
