@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from nasturtium import bench
 from nasturtium.bench.curves import best_at, best_at_seconds, regret
@@ -37,6 +38,8 @@ ROUNDS = 32
 CHECKPOINTS = (128, 512, 1024, 2048, 4096)
 TIMES = (1.0e4, 3.0e4, 1.0e5, 3.0e5)
 """Simulated seconds; the mean training of 108 epochs takes about half an hour."""
+PRICED, PRICED_AT = 1024, 3.0e4
+"""Of the figure: evaluations, and simulated seconds."""
 
 
 def kinds() -> Iterator[tuple[str, str, bool]]:
@@ -96,7 +99,10 @@ def main() -> None:
                 counts = [n for n in CHECKPOINTS if n <= arguments.evaluations]
                 at = band(np.array([regret(r, best_at(r, np.array(counts, dtype=float))) for r in runs]))
                 by = band(np.array([regret(r, best_at_seconds(r, np.array(TIMES))) for r in runs]))
-                prices[name, label, workers] = at
+                prices[name, label, workers] = [
+                    (b.mean[k], b.low[k], b.high[k])
+                    for b, k in ((at, counts.index(PRICED)), (by, TIMES.index(PRICED_AT)))
+                ]
                 rows.append([
                     name, str(workers), label, str(len(runs)), f"{np.mean([r.busy_share() for r in runs]):.1%}",
                     f"{np.mean([r.busy_share(ramp_down=True) for r in runs]):.1%}",
@@ -110,7 +116,7 @@ def main() -> None:
     print(f"{TABLE}: mean regret in points, {arguments.evaluations:,} evaluations")
     print(table(head, rows, right=range(3, len(head))))
     path = arguments.output / "price.html"
-    price(prices, arguments.workers).write_html(path, include_plotlyjs=True)
+    price(prices, arguments.workers).write_html(path, include_plotlyjs=True, config={"displayModeBar": False})
     print(f"Drawn into {path}.")
     long_run([n for n in names if n != "auto"], max(arguments.workers), arguments.rounds, arguments.data_root)
 
@@ -126,25 +132,25 @@ def long_run(names: list[str], workers: int, rounds: int, data_root: str | None)
 
 
 def price(prices: dict, workers: list[int]) -> go.Figure:
-    """Regret at the end, over the number of workers, with 95 % bands of the mean."""
-    figure = go.Figure()
+    """Regret over the number of workers: what they cost in evaluations, and what they gain in time; 95 % bands."""
+    places = f"after {PRICED:,} evaluations", f"by {PRICED_AT:,.0f} simulated seconds"
+    figure = make_subplots(rows=1, cols=2, subplot_titles=places, horizontal_spacing=0.09)
     names = list(dict.fromkeys(name for name, _, _ in prices))
-    for name in names:
-        for label, dash in (("asynchronous", "solid"), ("deterministic", "dot")):
-            given = [w for w in workers if (name, label, w) in prices]
-            bands = [prices[name, label, w] for w in given]
-            if bands:
-                figure.add_scatter(
-                    x=given, y=[max(b.mean[-1], 1e-3) for b in bands], name=f"{name}, {label}", mode="lines+markers",
-                    line={"color": look(names)[name][0], "dash": dash},
-                    error_y={
-                        "array": [b.high[-1] - b.mean[-1] for b in bands],
-                        "arrayminus": [b.mean[-1] - b.low[-1] for b in bands], "thickness": 1,
-                    },
-                )  # fmt: skip
-    style(figure, "simulated workers", "mean regret at the end (points)", height=480)
-    figure.update_layout(legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"})
+    for place, name in enumerate(names):
+        given = [w for w in workers if (name, "asynchronous", w) in prices]
+        xs = [w * 1.06 ** (place - len(names) / 2) for w in given]  # side by side
+        for column in (1, 2):
+            means, lows, highs = np.array([prices[name, "asynchronous", w][column - 1] for w in given]).T
+            figure.add_scatter(
+                x=xs, y=means, name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers", row=1,
+                col=column, line={"color": look(names)[name][0]},
+                error_y={"array": highs - means, "arrayminus": means - lows, "thickness": 1},
+            )  # fmt: skip
+    style(figure, "simulated workers", "mean regret (points)", height=440)
+    figure.update_layout(legend={"y": 1.1})
+    figure.update_annotations(font_size=13)
     figure.update_xaxes(type="log", tickvals=workers, ticktext=[str(w) for w in workers])
+    figure.update_yaxes(rangemode="tozero")
     return figure
 
 
