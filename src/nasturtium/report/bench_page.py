@@ -19,7 +19,7 @@ from nasturtium.errors import StoreError
 from nasturtium.report import bench_figures as figures
 from nasturtium.report.page import LOGO, STYLE
 
-WIDE = "main { max-width:1240px } td, th { white-space:nowrap } .wide { overflow-x:auto }"
+WIDE = "main { max-width:1240px } .lead { margin-bottom:20px } td, th { white-space:nowrap } .wide { overflow-x:auto }"
 
 
 def write(comparison: Comparison, summary: Summary, path: str | Path) -> Path:
