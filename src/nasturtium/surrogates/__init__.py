@@ -11,7 +11,7 @@ __all__ = [
     "Encoder",
     "Ensemble",
     "Forecast",
-    "HalfRank",
+    "LowerLog",
     "Kernels",
     "MedianStopping",
     "acquisition",
@@ -25,7 +25,7 @@ _WHERE = {
     "Encoder": "encodings",
     "Ensemble": "ensemble",
     "Forecast": "curves",
-    "HalfRank": "warping",
+    "LowerLog": "warping",
     "Kernels": "kernels",
     "MedianStopping": "stopping",
     "extrapolate": "curves",
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.surrogates.ensemble import Ensemble
     from nasturtium.surrogates.kernels import Kernels
     from nasturtium.surrogates.stopping import CurveStopping, MedianStopping, stopping_from_dict
-    from nasturtium.surrogates.warping import HalfRank
+    from nasturtium.surrogates.warping import LowerLog
 
 
 def __getattr__(name: str) -> object:

@@ -16,7 +16,7 @@ from typing import Any
 import gpytorch
 import numpy as np
 import torch
-from botorch.exceptions import OptimizationWarning
+from botorch.exceptions.warnings import OptimizationWarning
 from botorch.models.gpytorch import GPyTorchModel
 from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.constraints import Interval

@@ -56,10 +56,11 @@ class Kernels:
     ) -> None:
         self._order = [(d.name, d.count - 1) for d in space.decisions if _is_numeric(d)]
         self._costs, self._features = costs, tuple(features)
+        self.cells = Encoder(space, "auto").kind == "paths"
+        """Whether the space is one of cells, whose graphs can be compared."""
         if names == "auto":
-            cells = Encoder(space, "auto").kind == "paths"
-            self.names: tuple[str, ...] = ("decisions", "wl") if cells else ("decisions", "additive")
-            if not cells and self._order:
+            self.names: tuple[str, ...] = ("decisions", "wl") if self.cells else ("decisions", "additive")
+            if not self.cells and self._order:
                 self.names += ("ordered",)
         else:
             self.names = (names,) if isinstance(names, str) else tuple(names)

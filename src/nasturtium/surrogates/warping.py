@@ -4,51 +4,57 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
 Array = NDArray[np.float64]
 
+UPPER = 0.9
+"""The quantile whose distance from the median is the scale on which the bad half is drawn together."""
 
-class HalfRank:
-    """Values at or above the median are kept; those below stand at the normal quantiles of their ranks.
 
-    The normal distribution has the median as its mean and the spread of the upper half. All is then standardised. So a
-    network that failed to learn at all is no further from the median than the worst of a normal sample.
+class LowerLog:
+    """Values at or above the median are kept; below, a distance d from the median becomes `s log(1 + d / s)`.
+
+    The scale s is the distance from the median to the upper decile. All is then standardised. So a network that failed
+    to learn at all does not make all others look alike.
 
     Args:
         values: `(n,)`, larger is better; finite.
 
+    Notes:
+        Differs from the paper, which draws both sides together around zero: here the side that matters keeps its
+        distances.
+
     Reference:
-        Song, Zhang, Lee, Fertig, Huang et al. (2024), "The Vizier Gaussian process bandit algorithm", arXiv
-        2408.11527, section 3 (output warping).
+        Eriksson, Poloczek (2021), "Scalable constrained Bayesian optimization", arXiv 2002.08526, section 3.2 (bilog).
     """
 
     def __init__(self, values: Array) -> None:
         values = np.asarray(values, dtype=np.float64)
-        median = float(np.median(values))
-        spread = float(np.sqrt(np.mean(np.square(values[values >= median] - median))))
-        low = values < median
-        warped = values.copy()
-        if spread > 0:  # else the upper half is all one value, and the lower is left as it is
-            warped[low] = median + spread * norm.ppf((rankdata(values)[low] - 0.5) / len(values))
-        self._centre = float(warped.mean())
-        self._scale = float(warped.std()) or 1.0
+        self._median = float(np.median(values))
+        self._spread = float(np.quantile(values, UPPER)) - self._median
+        warped = self._drawn(values)
+        self._centre, self._scale = float(warped.mean()), float(warped.std()) or 1.0
         self.values: Array = (warped - self._centre) / self._scale
         """`(n,)` the given values, warped."""
-        order = np.argsort(self.values, kind="stable")
-        self._warped, self._given = self.values[order], values[order]
+
+    def forward(self, values: Array) -> Array:
+        """Where any values stand among the warped ones; increasing."""
+        found: Array = (self._drawn(np.asarray(values, dtype=np.float64)) - self._centre) / self._scale
+        return found
 
     def inverse(self, warped: Array) -> Array:
-        """Values of the objective for warped ones: linear between those that are known, and beyond with the scale."""
-        inside: Array = np.interp(warped, self._warped, self._given)
-        above = np.maximum(warped - self._warped[-1], 0.0) * self._scale
-        below = np.maximum(self._warped[0] - warped, 0.0) * self._scale
-        return inside + above - below
+        """The values that `forward` takes to these."""
+        given = np.asarray(warped, dtype=np.float64) * self._scale + self._centre
+        if not self._spread > 0:
+            return given
+        below = np.maximum(self._median - given, 0.0)
+        found: Array = np.where(below > 0, self._median - self._spread * np.expm1(below / self._spread), given)
+        return found
 
-    def forward(self, value: float) -> float:
-        """Where a value stands among the warped ones; inverse of `inverse`."""
-        order = np.argsort(self._given, kind="stable")
-        inside = float(np.interp(value, self._given[order], self._warped[order]))
-        above = max(value - float(self._given.max()), 0.0) / self._scale
-        below = max(float(self._given.min()) - value, 0.0) / self._scale
-        return inside + above - below
+    def _drawn(self, values: Array) -> Array:
+        """Without the standardisation; as they are where the upper half is all one value."""
+        if not self._spread > 0:
+            return values
+        below = np.maximum(self._median - values, 0.0)
+        drawn: Array = np.where(below > 0, self._median - self._spread * np.log1p(below / self._spread), values)
+        return drawn

@@ -9,11 +9,12 @@ from nasturtium.errors import InvalidInputError
 from nasturtium.strategies.evolution import RegularizedEvolution
 from nasturtium.strategies.learned.bayesian import BayesianOptimization
 from nasturtium.strategies.nsga2 import NSGA2
+from nasturtium.surrogates.kernels import Kernels
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal, Strategy, Wait
 
 COSTS = ("params", "macs")
-"""Cheap metrics that the model sees where the problem has them."""
+"""Cheap metrics that the model sees outside of cell spaces, where the problem has them."""
 
 
 @dataclass(slots=True)
@@ -22,8 +23,9 @@ class Auto:
 
     - Budget: a Gaussian process chooses the first `switch` trials. Beyond, its cost grows and its lead shrinks: from
       then on evolution goes on from what was found, with an ask that costs the same at any number of trials.
-    - Space: the process compares graphs in a space of cells, and decisions with their order elsewhere (see
-      `surrogates.Kernels`); it sees the parameters and multiply-accumulates that are known before training.
+    - Space: the process compares graphs in a space of cells, and elsewhere decisions with their order (see
+      `surrogates.Kernels`) and the parameters and multiply-accumulates that are known before training. In a cell the
+      graph's features tell these already.
     - Objectives: one is maximised by the upper confidence bound; for several the expected gain of hypervolume counts,
       and NSGA-II follows in place of regularized evolution.
 
@@ -47,8 +49,7 @@ class Auto:
 
     def setup(self, problem: Problem) -> None:
         """Take the problem; forget all else."""
-        known = problem.cheap_metrics(problem.space.sample(Random("costs")))
-        self._model = BayesianOptimization(features=tuple(name for name in COSTS if name in known))
+        self._model = BayesianOptimization(features=_features(problem))
         self._evolution = NSGA2() if len(problem.objectives) > 1 else RegularizedEvolution()
         for part in (self._model, self._evolution):
             part.setup(problem)
@@ -79,3 +80,10 @@ class Auto:
         """The part that proposes, and the one that follows."""
         parts = (self._model, self._evolution)
         return parts if number < self.switch else (parts[1], parts[0])
+
+
+def _features(problem: Problem) -> tuple[str, ...]:
+    if Kernels(problem.space).cells:
+        return ()
+    known = problem.cheap_metrics(problem.space.sample(Random("costs")))
+    return tuple(name for name in COSTS if name in known)

@@ -20,7 +20,7 @@ from nasturtium.strategies.learned.wishes import Wishes
 from nasturtium.surrogates import acquisition, gaussian_process
 from nasturtium.surrogates.gaussian_process import Parameters, Posterior
 from nasturtium.surrogates.kernels import Kernels
-from nasturtium.surrogates.warping import HalfRank
+from nasturtium.surrogates.warping import LowerLog
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal
 
@@ -59,13 +59,14 @@ class BayesianOptimization:
         most: Trials that are learnt from; of more, the best half and the latest half of so many.
 
     Notes:
-        Differs from the papers. NAS-BOWL: Weisfeiler-Lehman features of the searched parts are summed with a categorical
-        kernel of the decisions, as networks with equal graphs were trained apart. Vizier: the same acquisition, weight
-        and output warping, on our kernels; candidates are a pool with local search in place of an evolutionary search.
-        Parameters are fitted again at fixed numbers of trials only, each time from the same start. Trials that are
-        under way are believed to turn out as predicted (Ginsbourger et al. 2010), so a batch spreads. Cheap metrics are
-        read, not modelled, whether objective or constraint; the probability that measured constraints are met multiplies
-        what is hoped for, and alone decides while nothing meets them. Failed trials are left out.
+        Differs from the papers. NAS-BOWL: Weisfeiler-Lehman features of the searched parts are summed with a
+        categorical kernel of the decisions, as networks with equal graphs were trained apart. Vizier: its acquisition
+        and weight, on our kernels; the bad half of the targets is drawn together by `surrogates.LowerLog`, and
+        candidates are a pool with local search in place of an evolutionary search. Parameters are fitted again at fixed
+        numbers of trials only, each time from the same start. Trials that are under way are believed to turn out as
+        predicted (Ginsbourger et al. 2010), so a batch spreads. Cheap metrics are read, not modelled, whether objective
+        or constraint; the probability that measured constraints are met multiplies what is hoped for, and alone decides
+        while nothing meets them. Failed trials are left out.
 
     Reference:
         Ru, Wan, Dong, Osborne (2021), "Interpretable neural architecture search via Bayesian optimisation with
@@ -213,9 +214,9 @@ class Model:
         self._pending = strategy._kernels.rows(under_way, self._known) if under_way else None
         some = self._known[0]
         self._names, self._signs = self._wishes.outputs(some), self._wishes.signs(some)
-        self._warps = [HalfRank(self._targets(self._trials, place)) for place in range(len(self._names))]
+        self._warps = [LowerLog(self._targets(self._trials, place)) for place in range(len(self._names))]
         self._parameters = [
-            strategy.parameters(place, lambda trials, place=place: HalfRank(self._targets(trials, place)).values)  # type: ignore[misc]
+            strategy.parameters(place, lambda trials, place=place: LowerLog(self._targets(trials, place)).values)  # type: ignore[misc]
             for place in range(len(self._names))
         ]
         self._draws: dict[int, Array] = {}
@@ -283,7 +284,7 @@ class Model:
         found = np.ones(len(architectures))
         for constraint, place in self._wishes.limits(architectures[0]):
             sign = self._signs[place]
-            limit = self._warps[place].forward(sign * constraint.limit)
+            limit = float(self._warps[place].forward(np.array(sign * constraint.limit)))
             found *= acquisition.probability_of_feasibility(said[place].mean, said[place].std, ">=", limit)
         return found
 

@@ -52,7 +52,8 @@ class Front:
     def normal(self, objective: int, seed: int, number: int) -> Array:
         """`(draws,)` standard normal, for one objective; independent of those of the others."""
         dimensions = len(self._low)
-        engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=seed_of(seed, "front", number))
+        key = seed_of(seed, "front", number)
+        engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=key)  # type: ignore[no-untyped-call]
         uniform = engine.draw(DRAWS, dtype=torch.float64).numpy()[:, objective]
         drawn: Array = norm.ppf(np.clip(uniform, 1e-6, 1 - 1e-6))
         return drawn
