@@ -28,7 +28,10 @@ OURS = (
 )  # fmt: skip
 BARE = ("RandomSampler", "TPESampler", "NSGAIISampler", "GPSampler")
 LAYERS, OPTIONS = 10, 8
-CHEAP = ("random", "evolution(population=20, sample=5)", "evolution", "nsga2", "auto", "RandomSampler")
+LONG = (
+    "random", "evolution(population=20, sample=5)", "evolution", "nsga2", "auto", "RandomSampler", "TPESampler",
+    "NSGAIISampler",
+)  # fmt: skip
 """Measured at every number of trials unless others are named; the rest at the first number only."""
 Step = Callable[[int], tuple[float, float]]
 """CPU and wall seconds of one ask and tell."""
@@ -149,7 +152,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     for place, trials in enumerate(arguments.trials):
         for kind, name in [*(("ours", n) for n in OURS), *(("bare", n) for n in BARE)]:
-            if name not in (arguments.only or ([name] if not place else CHEAP)):
+            if name not in (arguments.only or ([name] if not place else LONG)):
                 continue
             receive, send = context.Pipe(duplex=False)
             process = context.Process(target=measure, args=(kind, name, trials, arguments.limit, send))
