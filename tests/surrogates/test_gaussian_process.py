@@ -9,7 +9,7 @@ import torch
 
 import nasturtium as nas
 from nasturtium.errors import InvalidInputError, UnknownNameError
-from nasturtium.surrogates.gaussian_process import Parameters, Rows, _process, covariance, fit, posterior
+from nasturtium.surrogates.gaussian_process import Conditioned, Parameters, Rows, _process, fit
 from nasturtium.surrogates.kernels import Kernels
 from nasturtium.surrogates.warping import LowerLog
 
@@ -26,7 +26,7 @@ GIVEN = Parameters((0.3, -0.7), (0.2,), 0.05)
 def test_one_measurement_by_hand() -> None:
     # k(x, x) = 1, k(x, z) = exp(-1/2): mean = k y / (1 + noise), variance = 1 - k^2 / (1 + noise)
     one, other = Rows(squared=(np.zeros((1, 1)),)), Rows(squared=(np.ones((1, 1)),))
-    found = posterior(Parameters((0.0,), (0.0,), 0.25), one, np.array([2.0]), other)
+    found = Conditioned(Parameters((0.0,), (0.0,), 0.25), one, np.array([2.0])).posterior(other)
     assert found.mean[0] == pytest.approx(np.exp(-0.5) * 2 / 1.25, rel=1e-5)
     assert found.std[0] ** 2 == pytest.approx(1 - np.exp(-1.0) / 1.25, rel=1e-5)
 
@@ -34,7 +34,8 @@ def test_one_measurement_by_hand() -> None:
 def test_posterior_is_gpytorchs() -> None:
     both, targets = rows(30), np.random.default_rng(1).normal(size=20)
     known, asked = both.take(range(20)), both.take(range(20, 30))
-    found = posterior(GIVEN, known, targets, asked)
+    given = Conditioned(GIVEN, known, targets)
+    found = given.posterior(asked)
     process = _process(both, targets, GIVEN)
     process.eval()
     x = torch.arange(20, 30, dtype=torch.float64)[:, None]
@@ -42,7 +43,7 @@ def test_posterior_is_gpytorchs() -> None:
         theirs = process(x)
         assert np.allclose(found.mean, theirs.mean.numpy(), atol=1e-4)
         assert np.allclose(found.std**2, theirs.variance.numpy(), atol=1e-4)
-        joint = covariance(GIVEN, known, targets, asked)
+        joint = given.covariance(asked)
         assert np.allclose(joint, theirs.covariance_matrix.numpy(), atol=1e-4)
     assert np.allclose(np.diag(joint), found.std**2)
 
@@ -50,7 +51,8 @@ def test_posterior_is_gpytorchs() -> None:
 def test_what_is_under_way_lowers_the_deviation_and_leaves_the_mean() -> None:
     both, targets = rows(24), np.random.default_rng(2).normal(size=12)
     known, pending, asked = both.take(range(12)), both.take(range(12, 14)), both.take(range(12, 24))
-    before, after = posterior(GIVEN, known, targets, asked), posterior(GIVEN, known, targets, asked, pending=pending)
+    before = Conditioned(GIVEN, known, targets).posterior(asked)
+    after = Conditioned(GIVEN, known, targets, pending=pending).posterior(asked)
     assert np.allclose(before.mean, after.mean)
     assert (after.std <= before.std + 1e-9).all()
     assert (after.std[:2] < 0.8 * before.std[:2]).all()
@@ -76,7 +78,7 @@ def test_a_fit_has_a_larger_density_than_its_start_and_is_the_same_twice() -> No
     assert density(found) > density(Parameters((-0.69, -0.69), (0.5,), 1e-2))
     asked = rows(200, seed=5)
     truth = np.sin(asked.squared[0][:, 0]) + 2 * asked.linear[0][:, 1]
-    assert np.corrcoef(posterior(found, known, targets, asked).mean, truth)[0, 1] > 0.9
+    assert np.corrcoef(Conditioned(found, known, targets).posterior(asked).mean, truth)[0, 1] > 0.9
 
 
 def test_too_few_rows_are_refused() -> None:
@@ -85,7 +87,7 @@ def test_too_few_rows_are_refused() -> None:
 
 
 def test_equal_targets_are_survived() -> None:
-    found = posterior(fit(rows(6), np.zeros(6)), rows(6), np.zeros(6), rows(3, seed=2))
+    found = Conditioned(fit(rows(6), np.zeros(6)), rows(6), np.zeros(6)).posterior(rows(3, seed=2))
     assert np.allclose(found.mean, 0.0)
     assert np.isfinite(found.std).all()
 

@@ -17,8 +17,7 @@ from nasturtium.errors import InvalidInputError
 from nasturtium.report.figures import COLORS, MUTED, style
 from nasturtium.space import Block, Space, int_range
 from nasturtium.strategies.learned.auto import Auto
-from nasturtium.strategies.learned.bayesian import PERSISTENT, BayesianOptimization, Model
-from nasturtium.strategies.learned.pool import Pool
+from nasturtium.strategies.learned.bayesian import BayesianOptimization, Model
 from nasturtium.strategies.learned.rounds import LEAST
 from nasturtium.trial import METRICS
 from nasturtium.trial.types import Objective, Problem, Proposal, Strategy, Trial
@@ -158,7 +157,7 @@ def search_one_decision(acquisition: str = "ucb", *, steps: Sequence[int] = STEP
         beliefs.append(
             Belief(
                 measured=measured,
-                response=model._warps[0].forward(line.response),
+                response=model.warps[0].forward(line.response),
                 mean=said.mean,
                 std=said.std,
                 scores=scores,
@@ -284,23 +283,19 @@ def weighed(strategy: BayesianOptimization | Auto, number: int) -> Weighed:
             f"answers {getattr(chosen, 'origin', chosen)!r}. Give a number between its first random proposals and the "
             "end of its model."
         )
-    model = Model(process, number)
+    model, pool, _ = process.weigh(number)
     metric = problem.objectives[0].metric
-    if metric not in model._names:
+    if metric not in model.names:
         raise InvalidInputError(f"The first objective, {metric!r}, is known before training: nothing is predicted.")
-    pool = Pool(problem, process._told, Random(f"{problem.seed}/pool/{number // PERSISTENT}"))
-    pool.add_random(process.candidates)
-    for trial in process._wishes.ranked(process._told)[: process.parents]:
-        process._surround(pool, trial.architecture, (trial.number,))
     choices = [c for c in pool.choices if c.architecture.key != chosen.architecture.key]
     choices = [c for c in choices if process._candidates.admits(c.architecture)]
     architectures = [*(c.architecture for c in choices), chosen.architecture]
-    place = model._names.index(metric)
+    place = model.names.index(metric)
     said = model.posterior(architectures, place)
-    sign = float(model._signs[place])
+    sign = float(model.signs[place])
     return Weighed(
         metric=metric,
-        mean=sign * model._warps[place].inverse(said.mean),
+        mean=sign * model.warps[place].inverse(said.mean),
         std=said.std,
         scores=model.scores(architectures),
         origins=(*(c.origin for c in choices), chosen.origin),

@@ -30,8 +30,8 @@ from nasturtium.errors import InvalidInputError
 
 Array = NDArray[np.float64]
 
-SPREAD = 1.5
-"""Standard deviation of the normal priors on the logarithms of scales and lengths: a factor of 4.5 either way."""
+SPREAD = 0.7
+"""Standard deviation of the normal priors on the logarithms of scales, lengths and noise: a factor of 2 either way."""
 NOISE = 1e-2
 """Median of the prior on the noise, in variances of the standardised targets: NAS-BOWL's largest (METHODS: .01)."""
 NOISE_RANGE = (1e-4, 1.0)
@@ -148,43 +148,39 @@ class Posterior:
     std: Array
 
 
-def posterior(
-    parameters: Parameters, rows: Rows, targets: Array, others: Rows, *, pending: Rows | None = None
-) -> Posterior:
-    """Mean and standard deviation (without noise) at other rows.
+class Conditioned:
+    """A process that knows some measurements.
 
     Args:
         parameters: Of a fit, perhaps to fewer rows.
         rows: Measured, `n`.
         targets: `(n,)`, standardised.
-        others: Asked about, `m`.
         pending: Rows under way: believed to turn out as predicted, so that they lower the deviation around them and
             leave the mean (Ginsbourger, Le Riche, Carraro 2010, the kriging believer).
     """
-    root, weights, rows = _solved(parameters, rows, targets, pending)
-    cross = _kernel(parameters, rows, others)
-    explained = np.square(solve_triangular(root, cross, lower=True)).sum(axis=0)
-    return Posterior(cross.T @ weights, np.sqrt(np.maximum(_diagonal(parameters, others) - explained, 1e-12)))
 
+    def __init__(self, parameters: Parameters, rows: Rows, targets: Array, *, pending: Rows | None = None) -> None:
+        self._parameters = parameters
+        if pending is not None and len(pending):
+            believed = Conditioned(parameters, rows, targets).posterior(pending).mean
+            rows, targets = _stacked(rows, pending), np.concatenate([targets, believed])
+        self._rows = rows
+        gram = _kernel(parameters, rows, rows) + (parameters.noise + JITTER) * np.eye(len(rows))
+        self._root: Array = cholesky(gram, lower=True)
+        self._weights: Array = cho_solve((self._root, True), targets)
 
-def covariance(
-    parameters: Parameters, rows: Rows, targets: Array, others: Rows, *, pending: Rows | None = None
-) -> Array:
-    """`(m, m)` covariance (without noise) between other rows; arguments as for `posterior`."""
-    root, _, rows = _solved(parameters, rows, targets, pending)
-    half = solve_triangular(root, _kernel(parameters, rows, others), lower=True)
-    found: Array = _kernel(parameters, others, others) - half.T @ half
-    return found
+    def posterior(self, others: Rows) -> Posterior:
+        """Mean and standard deviation (without noise) at other rows."""
+        cross = _kernel(self._parameters, self._rows, others)
+        explained = np.square(solve_triangular(self._root, cross, lower=True)).sum(axis=0)
+        variance = np.maximum(_diagonal(self._parameters, others) - explained, 1e-12)
+        return Posterior(cross.T @ self._weights, np.sqrt(variance))
 
-
-def _solved(parameters: Parameters, rows: Rows, targets: Array, pending: Rows | None) -> tuple[Array, Array, Rows]:
-    """Cholesky root of the measured rows' covariance, its solution for the targets, and the rows, pending included."""
-    if pending is not None and len(pending):
-        targets = np.concatenate([targets, posterior(parameters, rows, targets, pending).mean])
-        rows = _stacked(rows, pending)
-    gram = _kernel(parameters, rows, rows) + (parameters.noise + JITTER) * np.eye(len(rows))
-    root = cholesky(gram, lower=True)
-    return root, cho_solve((root, True), targets), rows
+    def covariance(self, others: Rows) -> Array:
+        """`(m, m)` covariance (without noise) between other rows."""
+        half = solve_triangular(self._root, _kernel(self._parameters, self._rows, others), lower=True)
+        found: Array = _kernel(self._parameters, others, others) - half.T @ half
+        return found
 
 
 def _diagonal(parameters: Parameters, rows: Rows) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nasturtium.errors import InvalidInputError
-from nasturtium.surrogates.gaussian_process import Parameters, Rows, fit, posterior
+from nasturtium.surrogates.gaussian_process import Conditioned, Parameters, Rows, fit
 
 
 @dataclass(slots=True)
@@ -43,4 +43,4 @@ class ProcessRegressor:
     def predict(self, rows: ArrayLike) -> NDArray[np.float64]:
         """Mean at each row, `(n,)`."""
         others = Rows(squared=(np.asarray(rows, dtype=np.float64),))
-        return posterior(self._parameters, self._rows, self._targets, others).mean
+        return Conditioned(self._parameters, self._rows, self._targets).posterior(others).mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Literal, get_args
 
@@ -18,7 +19,7 @@ from nasturtium.strategies.learned.pool import Pool
 from nasturtium.strategies.learned.rounds import LEAST, Choice, source
 from nasturtium.strategies.learned.wishes import Wishes
 from nasturtium.surrogates import acquisition, gaussian_process
-from nasturtium.surrogates.gaussian_process import Parameters, Posterior
+from nasturtium.surrogates.gaussian_process import Conditioned, Parameters, Posterior
 from nasturtium.surrogates.kernels import Kernels
 from nasturtium.surrogates.warping import LowerLog
 from nasturtium.trial import Trial
@@ -35,6 +36,8 @@ PERSISTENT = 10
 """Asks for which the random candidates stay the same, so that they are encoded once."""
 AROUND = 40
 """Most neighbours of one network that are looked at; of more, so many are drawn."""
+CENTRES = 2_000
+"""Networks whose neighbours are remembered; then all are forgotten, so that memory stays flat."""
 CLIMBS, STEPS = 3, 2
 """The most promising candidates whose neighbours are looked at too, and how often."""
 
@@ -89,6 +92,7 @@ class BayesianOptimization:
     _told: list[Trial] = field(init=False, repr=False, compare=False)
     _pending: dict[int, Architecture] = field(init=False, repr=False, compare=False)
     _fitted: dict[tuple[int, int], Parameters] = field(init=False, repr=False, compare=False)
+    _around: dict[str, list[Architecture]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, least in (("initial", 2), ("candidates", 1), ("parents", 1), ("most", 10)):
@@ -111,7 +115,7 @@ class BayesianOptimization:
         self._problem, self._wishes = problem, Wishes(problem)
         self._kernels = Kernels(problem.space, self.kernels, costs=problem.cheap_metrics, features=self.features)
         self._candidates = Candidates(problem)
-        self._told, self._pending, self._fitted = [], {}, {}
+        self._told, self._pending, self._fitted, self._around = [], {}, {}, {}
 
     def ask(self, number: int) -> Proposal | Exhausted:
         """Propose a random network, or the one that the model hopes most for.
@@ -145,8 +149,11 @@ class BayesianOptimization:
         if self._wishes.learnable(trial):
             self._told.append(trial)
 
-    def _hoped(self, number: int) -> Choice | None:
-        """The candidate that the model hopes most for; None where the pool holds none that may be proposed."""
+    def weigh(self, number: int) -> tuple[Model, Pool, Array]:
+        """What is looked at in an ask: the model, the candidates, and what is hoped of each, `(n,)`.
+
+        Leaves the strategy as it is. Needs two trials that can be learnt from.
+        """
         model = Model(self, number)
         pool = Pool(self._problem, self._told, Random(f"{self._problem.seed}/pool/{number // PERSISTENT}"))
         pool.add_random(self.candidates)
@@ -155,7 +162,7 @@ class BayesianOptimization:
         for trial in self._wishes.ranked(self._told)[: self.parents]:
             self._surround(pool, trial.architecture, (trial.number,))
         if not len(pool):
-            return None
+            return model, pool, np.empty(0)
         scores = model.scores(pool.architectures)
         for _ in range(STEPS):
             before = len(pool)
@@ -165,20 +172,35 @@ class BayesianOptimization:
             if len(pool) == before:
                 break
             scores = np.concatenate([scores, model.scores(pool.architectures[before:])])
-        taken = pool.take(scores[None], self._candidates)
+        return model, pool, scores
+
+    def _hoped(self, number: int) -> Choice | None:
+        """The candidate that the model hopes most for; None where the pool holds none that may be proposed."""
+        _, pool, scores = self.weigh(number)
+        taken = pool.take(scores[None], self._candidates) if len(pool) else []
         return taken[0] if taken else None
 
     def _surround(self, pool: Pool, architecture: Architecture, parents: tuple[int, ...]) -> None:
-        """Add neighbours of an architecture, always the same ones."""
-        space = self._problem.space
-        rng = Random(f"{self._problem.seed}/around/{architecture.key}")
+        """Add neighbours of an architecture that meet the cheap constraints, always the same ones."""
+        found = self._around.get(architecture.key)
+        if found is None:
+            if len(self._around) >= CENTRES:
+                self._around.clear()
+            found = self._around[architecture.key] = self._neighbours(architecture)
+        for neighbour in found:
+            pool.add(neighbour, parents, "neighbour" if parents else "climb")
+
+    def _neighbours(self, architecture: Architecture) -> list[Architecture]:
+        space, rng = self._problem.space, Random(f"{self._problem.seed}/around/{architecture.key}")
+        found: dict[str, Architecture] = {}
         for _ in range(AROUND):
             try:
-                found = space.mutate(architecture, rng)
+                drawn = space.mutate(architecture, rng)
             except NasturtiumError:  # no single change stays in the space
-                return
-            if not (self._problem.constraints and self._candidates.violation(found)):
-                pool.add(found, parents, "neighbour" if parents else "climb")
+                break
+            if drawn.key not in found and not (self._problem.constraints and self._candidates.violation(drawn)):
+                found[drawn.key] = drawn
+        return list(found.values())
 
     def parameters(self, output: int, targets: Callable[[list[Trial]], Array]) -> Parameters:
         """Fitted to the first so many trials, a number that grows by `GROWTH`: a function of the log alone."""
@@ -202,35 +224,35 @@ class BayesianOptimization:
 
 
 class Model:
-    """What the strategy knows at one ask."""
+    """What the strategy knows at one ask: a Gaussian process for each metric that is not cheap."""
 
     def __init__(self, strategy: BayesianOptimization, number: int) -> None:
         self._strategy, self._number = strategy, number
         self._problem, self._wishes = strategy._problem, strategy._wishes
         self._trials = strategy._learnt(strategy._told)
         self._known = [t.architecture for t in self._trials]
-        self._rows = strategy._kernels.rows(self._known, self._known)
+        known = strategy._kernels.rows(self._known, self._known)
         under_way = list(strategy._pending.values())
-        self._pending = strategy._kernels.rows(under_way, self._known) if under_way else None
-        some = self._known[0]
-        self._names, self._signs = self._wishes.outputs(some), self._wishes.signs(some)
-        self._warps = [LowerLog(self._targets(self._trials, place)) for place in range(len(self._names))]
-        self._parameters = [
-            strategy.parameters(place, lambda trials, place=place: LowerLog(self._targets(trials, place)).values)  # type: ignore[misc]
-            for place in range(len(self._names))
-        ]
-        self._draws: dict[int, Array] = {}
+        pending = strategy._kernels.rows(under_way, self._known) if under_way else None
+        self.names = self._wishes.outputs(self._known[0])
+        """The modelled metrics."""
+        self.signs = self._wishes.signs(self._known[0])
+        """1 for what is to be large, -1 for what is to be small, for each of them."""
+        self.warps = [LowerLog(self._targets(self._trials, place)) for place in range(len(self.names))]
+        """For each modelled metric how its values, negated where small is good, are warped."""
+        self._processes = []
+        for place, warp in enumerate(self.warps):
+            parameters = strategy.parameters(place, partial(self._warped, place=place))
+            self._processes.append(Conditioned(parameters, known, warp.values, pending=pending))
 
     def posterior(self, architectures: Sequence[Architecture], place: int) -> Posterior:
-        """Of one modelled metric, warped such that larger is better."""
-        rows = self._strategy._kernels.rows(architectures, self._known)
-        return gaussian_process.posterior(
-            self._parameters[place], self._rows, self._warps[place].values, rows, pending=self._pending
-        )
+        """Of the modelled metric of a place, warped such that larger is better."""
+        return self._processes[place].posterior(self._strategy._kernels.rows(architectures, self._known))
 
     def scores(self, architectures: Sequence[Architecture]) -> Array:
         """`(n,)` what is hoped for; larger is better."""
-        said = [self.posterior(architectures, place) for place in range(len(self._names))]
+        rows = self._strategy._kernels.rows(architectures, self._known)
+        said = [process.posterior(rows) for process in self._processes]
         feasible = self._feasible(architectures, said)
         meets = [t for t in self._trials if not self._breaks(t)]
         if not meets:
@@ -238,12 +260,12 @@ class Model:
         if len(self._problem.objectives) > 1:
             return self._front_gain(architectures, said, meets) * feasible
         name = self._problem.objectives[0].metric
-        if name not in self._names:  # cheap: nothing to learn
+        if name not in self.names:  # cheap: nothing to learn
             sign = 1.0 if self._problem.objectives[0].direction == "maximize" else -1.0
             exact = np.array([sign * self._problem.cheap_metrics(a)[name] for a in architectures])
             return (exact - exact.min() + 1.0) * feasible
-        place = self._names.index(name)
-        best = max(v for v, t in zip(self._warps[place].values, self._trials, strict=True) if not self._breaks(t))
+        place = self.names.index(name)
+        best = max(v for v, t in zip(self.warps[place].values, self._trials, strict=True) if not self._breaks(t))
         score = self._acquire(said[place], float(best), place, architectures)
         return score if not self._wishes.limits(architectures[0]) else (score - score.min() + 1e-9) * feasible
 
@@ -257,10 +279,7 @@ class Model:
         if kind == "its":
             return acquisition.independent_thompson(said.mean, said.std, rng)
         if kind == "thompson":
-            rows = self._strategy._kernels.rows(architectures, self._known)
-            covariance = gaussian_process.covariance(
-                self._parameters[place], self._rows, self._warps[place].values, rows, pending=self._pending
-            )
+            covariance = self._processes[place].covariance(self._strategy._kernels.rows(architectures, self._known))
             return acquisition.thompson(said.mean, covariance, rng)[0]
         return acquisition.upper_confidence_bound(said.mean, said.std, self._strategy.kappa)
 
@@ -270,11 +289,11 @@ class Model:
         columns = []
         for i, objective in enumerate(self._problem.objectives):
             sign = 1.0 if objective.direction == "maximize" else -1.0
-            if objective.metric in self._names:
-                place = self._names.index(objective.metric)
+            if objective.metric in self.names:
+                place = self.names.index(objective.metric)
                 normal = front.normal(i, self._problem.seed, self._number)
                 warped = said[place].mean[None] + said[place].std[None] * normal[:, None]
-                columns.append(self._warps[place].inverse(warped))
+                columns.append(self.warps[place].inverse(warped))
             else:
                 exact = np.array([sign * self._problem.cheap_metrics(a)[objective.metric] for a in architectures])
                 columns.append(np.tile(exact, (front.draws, 1)))
@@ -283,8 +302,8 @@ class Model:
     def _feasible(self, architectures: Sequence[Architecture], said: list[Posterior]) -> Array:
         found = np.ones(len(architectures))
         for constraint, place in self._wishes.limits(architectures[0]):
-            sign = self._signs[place]
-            limit = float(self._warps[place].forward(np.array(sign * constraint.limit)))
+            sign = self.signs[place]
+            limit = float(self.warps[place].forward(np.array(sign * constraint.limit)))
             found *= acquisition.probability_of_feasibility(said[place].mean, said[place].std, ">=", limit)
         return found
 
@@ -294,6 +313,9 @@ class Model:
             for c, _ in self._wishes.limits(trial.architecture)
         )
 
+    def _warped(self, trials: Sequence[Trial], place: int) -> Array:
+        return LowerLog(self._targets(trials, place)).values
+
     def _targets(self, trials: Sequence[Trial], place: int) -> Array:
-        found: Array = self._signs[place] * self._wishes.targets(trials)[:, place]
+        found: Array = self.signs[place] * self._wishes.targets(trials)[:, place]
         return found
