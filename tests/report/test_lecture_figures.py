@@ -17,7 +17,7 @@ from nasturtium.report.lecture_figures import (
     response,
 )
 from nasturtium.space import Block, Space, int_range
-from nasturtium.strategies.constraint_map import constraint_map
+from nasturtium.strategies.feasibility import constraint_map
 from nasturtium.strategies.random_search import chance_of_top, expected_best
 
 

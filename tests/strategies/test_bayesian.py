@@ -9,7 +9,7 @@ import pytest
 from nasturtium.strategies import BayesianOptimization
 from nasturtium.testing import STRATEGY_LAWS, check_strategy
 
-LIGHT = partial(BayesianOptimization, candidates=30)
+LIGHT = partial(BayesianOptimization, candidates=10, parents=2)
 OFTEN = ("seeded", "pending", "constraints_kept", "finite", "several_objectives")
 """Laws that are checked each time; the slow test has all."""
 STEP_SECONDS = 0.05

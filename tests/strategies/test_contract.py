@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from random import Random as Generator
@@ -13,7 +13,7 @@ import pytest
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.strategies import STRATEGIES, Grid, LocalSearch, Random, RegularizedEvolution, load, registry
 from nasturtium.testing import STRATEGY_LAWS, ContractError, check_strategy
-from nasturtium.testing.strategies import finite
+from nasturtium.testing.strategies import finite, fresh_process
 from nasturtium.trial import Exhausted, Problem, Proposal, Trial
 from tests.strategies.warm import WarmEvolution
 
@@ -31,8 +31,18 @@ MAKERS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("law", STRATEGY_LAWS, ids=lambda law: law.__name__)
+VARIANTS = ("hierarchical", "crossover", "near", "coarse", "grid 3")
+"""Other settings of a strategy that is there already: a process of their own, which is slow, has nothing to add."""
+
+
+def lawful() -> Iterator[Any]:
+    for law in STRATEGY_LAWS:
+        for name in MAKERS:
+            marks = pytest.mark.slow if law is fresh_process and name in VARIANTS else ()
+            yield pytest.param(name, law, marks=marks, id=f"{law.__name__}-{name}")
+
+
+@pytest.mark.parametrize(("name", "law"), lawful())
 def test_strategy_keeps_the_laws(name: str, law: Callable[..., None]) -> None:
     if law is finite:
         finite(MAKERS[name], exhaustive=name not in ("coarse", "grid 3"))

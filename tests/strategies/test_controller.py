@@ -41,14 +41,11 @@ SMALL: dict[str, Callable[[], Controller]] = {
 }
 
 
-@pytest.mark.parametrize("law", STRATEGY_LAWS, ids=lambda law: law.__name__)
-def test_reinforce_keeps_the_laws(law: Callable[..., None]) -> None:
-    law(SMALL["reinforce"])
-
-
 LONG = ("replayed", "fresh_process")
+"""Laws for the slow run; `test_weights_are_the_same_wherever_a_log_is_cut` and `test_trajectory` are their short forms."""
 
 
+@pytest.mark.parametrize("algorithm", SMALL)
 @pytest.mark.parametrize(
     "law",
     [
@@ -56,8 +53,8 @@ LONG = ("replayed", "fresh_process")
         for law in STRATEGY_LAWS
     ],
 )
-def test_ppo_keeps_the_laws(law: Callable[..., None]) -> None:
-    law(SMALL["ppo"])
+def test_it_keeps_the_laws(algorithm: str, law: Callable[..., None]) -> None:
+    law(SMALL[algorithm])
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from nasturtium.graph import CostModel
 from nasturtium.graph import tensor as ops
 from nasturtium.space import Architecture, Block, Space, int_range, one_of
 from nasturtium.strategies import Grid
-from nasturtium.strategies.constraint_map import constraint_map
+from nasturtium.strategies.feasibility import constraint_map
 from nasturtium.study.codec import describe, restore
 from nasturtium.testing import check_strategy, drive, toy_problem
 from nasturtium.testing.problems import at_most

@@ -44,7 +44,11 @@ ACCURACY = Objective(metric="accuracy", direction="maximize")
 PARAMS = Objective(metric="params", direction="minimize")
 
 
-LAWFUL = ("SuccessiveHalving()", "Hyperband(evolution)", "Hyperband(grid)", "ASHA(evolution)", "ASHA(offset=1)")
+SLOW = pytest.mark.slow
+LAWFUL = (
+    "SuccessiveHalving()", "Hyperband(evolution)", pytest.param("Hyperband(grid)", marks=SLOW), "ASHA(evolution)",
+    pytest.param("ASHA(offset=1)", marks=SLOW),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LAWFUL)

@@ -22,7 +22,7 @@ from nasturtium.strategies.learned.predictor import PredictorGuided
 from nasturtium.study.codec import describe, restore
 from nasturtium.testing import STRATEGY_LAWS, drive, toy_problem, toy_space
 from nasturtium.testing.problems import at_most, toy_metrics, toy_outcome
-from nasturtium.testing.strategies import fast, replayed
+from nasturtium.testing.strategies import fast, fresh_process, replayed
 from nasturtium.trial import Objective
 
 TRAJECTORY = Path(__file__).parent / "trajectories" / "predictor.json"
@@ -33,7 +33,13 @@ def small(**changes: Any) -> PredictorGuided:
     return PredictorGuided(**{"regressor": "ridge", "initial": 4, "batch": 3, "candidates": 60, **changes})
 
 
-@pytest.mark.parametrize("law", STRATEGY_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(
+    "law",
+    [
+        pytest.param(law, marks=pytest.mark.slow if law is fresh_process else (), id=law.__name__)
+        for law in STRATEGY_LAWS
+    ],
+)
 def test_it_keeps_the_laws(law: Callable[..., None]) -> None:
     if law is replayed:
         replayed(small, thorough=False)

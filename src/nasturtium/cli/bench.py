@@ -84,7 +84,7 @@ def bench(**given: Any) -> int:
 
 def _run(given: dict[str, Any]) -> Any:
     from nasturtium import bench as room  # noqa: PLC0415
-    from nasturtium.trial import METRICS, Metric, constraints, objectives  # noqa: PLC0415
+    from nasturtium.trial import constraints, objectives  # noqa: PLC0415
 
     if not given["tables"] or not given["strategies"]:
         raise InvalidInputError(
@@ -93,12 +93,7 @@ def _run(given: dict[str, Any]) -> Any:
         )
     import_from_here()  # for module:function
     known = [room.load_table(name, given["data_root"], given["observed"]) for name in given["tables"]]
-    extra = {
-        name: Metric(name=name, lowest=-math.inf)
-        for one in known
-        for name in (*one.metrics, *one.cheap, "train_seconds")
-        if name not in METRICS
-    }
+    extra = {name: metric for one in known for name, metric in one.known_metrics.items()}
     return room.compare(
         given["strategies"], given["tables"], directory=given["output"], seeds=given["seeds"],
         evaluations=given["evaluations"], seconds=given["seconds"], workers=given["workers"],

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from nasturtium.errors import InvalidInputError
 from nasturtium.report.figures import COLORS, MUTED, style
 from nasturtium.space import Architecture, Block, Space, int_range
-from nasturtium.strategies.constraint_map import ConstraintMap
+from nasturtium.strategies.feasibility import ConstraintMap
 from nasturtium.strategies.grid import Grid
 from nasturtium.strategies.random_search import Random
 from nasturtium.trial import METRICS, format_constraint, format_number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nasturtium.strategies.candidates import Candidates
 from nasturtium.strategies.naming import Named
-from nasturtium.strategies.preference import lexicographic, preferences
+from nasturtium.strategies.preference import lexicographic, preferences, usable
 from nasturtium.strategies.registry import STRATEGIES, load, strategy_class
 
 __all__ = [
@@ -36,13 +36,14 @@ __all__ = [
     "lexicographic",
     "load",
     "preferences",
+    "usable",
 ]
 
 _CLASSES = {target.rpartition(":")[2]: name for name, target in STRATEGIES.items()}
 _WHERE = {
-    "ConstraintMap": "constraint_map",
+    "ConstraintMap": "feasibility",
     "chance_of_top": "random_search",
-    "constraint_map": "constraint_map",
+    "constraint_map": "feasibility",
     "expected_best": "random_search",
 }
 
@@ -60,8 +61,8 @@ def __getattr__(name: str) -> object:
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.strategies.asha import ASHA
-    from nasturtium.strategies.constraint_map import ConstraintMap, constraint_map
     from nasturtium.strategies.evolution import RegularizedEvolution
+    from nasturtium.strategies.feasibility import ConstraintMap, constraint_map
     from nasturtium.strategies.grid import Grid
     from nasturtium.strategies.halving import SuccessiveHalving
     from nasturtium.strategies.hyperband import Hyperband

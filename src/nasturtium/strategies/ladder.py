@@ -39,6 +39,11 @@ def check(fidelity: str, minimum: float, eta: int, rungs: Sequence[float] | None
         raise InvalidInputError(
             f"`minimum` must be a share in (0, 1) of the full {fidelity}, at least eta^-{MOST_RUNGS}, got {minimum!r}."
         )
+    elif minimum * eta > 1 + SLACK:
+        raise InvalidInputError(
+            f"`minimum` must be at most 1/eta = {1 / eta:.3g}, so that there is a fidelity below the full one, got "
+            f"{minimum!r}; or give `rungs`."
+        )
 
 
 def shares(minimum: float, eta: int, rungs: Sequence[float] | None) -> tuple[float, ...]:
