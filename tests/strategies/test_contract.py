@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from random import Random as Generator
@@ -35,14 +35,12 @@ VARIANTS = ("hierarchical", "crossover", "near", "coarse", "grid 3")
 """Other settings of a strategy that is there already: a process of their own, which is slow, has nothing to add."""
 
 
-def lawful() -> Iterator[Any]:
-    for law in STRATEGY_LAWS:
-        for name in MAKERS:
-            marks = pytest.mark.slow if law is fresh_process and name in VARIANTS else ()
-            yield pytest.param(name, law, marks=marks, id=f"{law.__name__}-{name}")
+def lawful(name: str, law: Callable[..., None]) -> Any:
+    marks = pytest.mark.slow if law is fresh_process and name in VARIANTS else ()
+    return pytest.param(name, law, marks=marks, id=f"{law.__name__}-{name}")
 
 
-@pytest.mark.parametrize(("name", "law"), lawful())
+@pytest.mark.parametrize(("name", "law"), [lawful(name, law) for law in STRATEGY_LAWS for name in MAKERS])
 def test_strategy_keeps_the_laws(name: str, law: Callable[..., None]) -> None:
     if law is finite:
         finite(MAKERS[name], exhaustive=name not in ("coarse", "grid 3"))

@@ -42,7 +42,7 @@ SMALL: dict[str, Callable[[], Controller]] = {
 
 
 LONG = ("replayed", "fresh_process")
-"""Laws for the slow run; `test_weights_are_the_same_wherever_a_log_is_cut` and `test_trajectory` are their short forms."""
+"""For the slow run; `test_weights_are_the_same_wherever_a_log_is_cut` and `test_trajectory` are their short forms."""
 
 
 @pytest.mark.parametrize("algorithm", SMALL)
