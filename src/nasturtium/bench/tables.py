@@ -11,7 +11,7 @@ import numpy as np
 from nasturtium.errors import SizeUnknownError, TrialError
 from nasturtium.space import Architecture
 from nasturtium.strategies.naming import import_object
-from nasturtium.trial import Constraint, Direction, Objective, Problem, violation
+from nasturtium.trial import Constraint, Direction, Metric, Objective, Problem, violation
 from nasturtium.trial.types import FULL, Fidelity
 
 LISTED = 200_000
@@ -29,6 +29,11 @@ class Table(Protocol):
     @property
     def metrics(self) -> tuple[str, ...]:
         """What an estimate measures."""
+        ...
+
+    @property
+    def known_metrics(self) -> Mapping[str, Metric]:
+        """Units and formats of all of them, by name."""
         ...
 
     @property
