@@ -33,7 +33,7 @@ class Table(Protocol):
 
     @property
     def known_metrics(self) -> Mapping[str, Metric]:
-        """Units and formats of all of them, by name."""
+        """Those that are not the library's own, with their units."""
         ...
 
     @property
