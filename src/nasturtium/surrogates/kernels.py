@@ -107,9 +107,11 @@ class Kernels:
 
     def _standardised(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> Array:
         known, asked = (np.stack([self._cost(a) for a in group]) for group in (like, architectures))
-        positive = ~((known <= 0).any(axis=0) | (asked <= 0).any(axis=0))
-        known = np.where(positive, np.log(np.where(positive, known, 1.0)), known)
-        asked = np.where(positive, np.log(np.where(positive, asked, 1.0)), asked)
+        positive = ~(known <= 0).any(axis=0)  # what is asked about must not change how the known are seen
+        with np.errstate(invalid="ignore"):
+            least = np.where(positive, np.fmin.reduce(known, axis=0), 1.0)
+            known = np.where(positive, np.log(np.where(positive, known, 1.0)), known)
+            asked = np.where(positive, np.log(np.where(positive, np.where(asked <= 0, least, asked), 1.0)), asked)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a column may be unknown throughout
             centre, spread = np.nanmean(known, axis=0), np.nanstd(known, axis=0)

@@ -60,10 +60,11 @@ class Auto:
         Raises:
             InfeasibleError: nothing meets the constraints.
         """
-        first, second = self._parts(number)
+        first, *others = self._parts(number)
         answer = first.ask(number)
         if isinstance(answer, Proposal):
-            second.recall(answer)
+            for part in others:
+                part.recall(answer)
         return answer
 
     def recall(self, proposal: Proposal) -> None:
@@ -72,14 +73,13 @@ class Auto:
             part.recall(proposal)
 
     def tell(self, trial: Trial) -> None:
-        """Let both learn."""
+        """Let those learn that have use for it."""
         for part in self._parts(trial.number):
             part.tell(trial)
 
-    def _parts(self, number: int) -> tuple[Strategy, Strategy]:
-        """The part that proposes, and the one that follows."""
-        parts = (self._model, self._evolution)
-        return parts if number < self.switch else (parts[1], parts[0])
+    def _parts(self, number: int) -> list[Strategy]:
+        """Who proposes, and who follows; a model that is asked no more hears no more."""
+        return [self._model, self._evolution] if number < self.switch else [self._evolution]
 
 
 def _features(problem: Problem) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ GROWTH = 1.3
 PERSISTENT = 10
 """Asks for which the random candidates stay the same, so that they are encoded once."""
 AROUND = 40
-"""Most neighbours of one network that are looked at; of more, so many are drawn."""
+"""A network's neighbours are all looked at where they are no more than this; of more, so many mutations are drawn."""
 CENTRES = 2_000
 """Networks whose neighbours are remembered; then all are forgotten, so that memory stays flat."""
 CLIMBS, STEPS = 3, 2
@@ -93,6 +93,7 @@ class BayesianOptimization:
     _pending: dict[int, Architecture] = field(init=False, repr=False, compare=False)
     _fitted: dict[tuple[int, int], Parameters] = field(init=False, repr=False, compare=False)
     _around: dict[str, list[Architecture]] = field(init=False, repr=False, compare=False)
+    _order: list[Trial] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         for name, least in (("initial", 2), ("candidates", 1), ("parents", 1), ("most", 10)):
@@ -116,6 +117,7 @@ class BayesianOptimization:
         self._kernels = Kernels(problem.space, self.kernels, costs=problem.cheap_metrics, features=self.features)
         self._candidates = Candidates(problem)
         self._told, self._pending, self._fitted, self._around = [], {}, {}, {}
+        self._order = None
 
     def ask(self, number: int) -> Proposal | Exhausted:
         """Propose a random network, or the one that the model hopes most for.
@@ -148,6 +150,7 @@ class BayesianOptimization:
         self._pending.pop(trial.number, None)
         if self._wishes.learnable(trial):
             self._told.append(trial)
+            self._order = None
 
     def weigh(self, number: int) -> tuple[Model, Pool, Array]:
         """What is looked at in an ask: the model, the candidates, and what is hoped of each, `(n,)`.
@@ -159,7 +162,7 @@ class BayesianOptimization:
         pool.add_random(self.candidates)
         if self._problem.constraints:  # those on cheap metrics, which need no model
             pool.choices = [c for c in pool.choices if not self._candidates.violation(c.architecture)]
-        for trial in self._wishes.ranked(self._told)[: self.parents]:
+        for trial in self._ranked()[: self.parents]:
             self._surround(pool, trial.architecture, (trial.number,))
         if not len(pool):
             return model, pool, np.empty(0)
@@ -172,7 +175,7 @@ class BayesianOptimization:
             if len(pool) == before:
                 break
             scores = np.concatenate([scores, model.scores(pool.architectures[before:])])
-        return model, pool, scores
+        return model, pool, model.drawn(pool.architectures) if model.draws else scores
 
     def _hoped(self, number: int) -> Choice | None:
         """The candidate that the model hopes most for; None where the pool holds none that may be proposed."""
@@ -191,16 +194,20 @@ class BayesianOptimization:
             pool.add(neighbour, parents, "neighbour" if parents else "climb")
 
     def _neighbours(self, architecture: Architecture) -> list[Architecture]:
+        """All neighbours where they are few, else some of them; without those that break a cheap constraint."""
         space, rng = self._problem.space, Random(f"{self._problem.seed}/around/{architecture.key}")
-        found: dict[str, Architecture] = {}
-        for _ in range(AROUND):
-            try:
-                drawn = space.mutate(architecture, rng)
-            except NasturtiumError:  # no single change stays in the space
-                break
-            if drawn.key not in found and not (self._problem.constraints and self._candidates.violation(drawn)):
-                found[drawn.key] = drawn
-        return list(found.values())
+        active = architecture.decisions
+        if not space.is_table and sum(d.count - 1 for d in space.decisions if d.name in active) <= AROUND:
+            near = list(space.neighbours(architecture))
+        else:
+            near = []
+            for _ in range(AROUND):
+                try:
+                    near.append(space.mutate(architecture, rng))
+                except NasturtiumError:  # no single change stays in the space
+                    break
+        met = {a.key: a for a in near}
+        return [a for a in met.values() if not (self._problem.constraints and self._candidates.violation(a))]
 
     def parameters(self, output: int, targets: Callable[[list[Trial]], Array]) -> Parameters:
         """Fitted to the first so many trials, a number that grows by `GROWTH`: a function of the log alone."""
@@ -214,13 +221,25 @@ class BayesianOptimization:
             self._fitted[key] = gaussian_process.fit(self._kernels.rows(known, known), targets(trials))
         return self._fitted[key]
 
+    def _ranked(self) -> list[Trial]:
+        """What was told, best first."""
+        if self._order is None:
+            self._order = self._wishes.ranked(self._told)
+        return self._order
+
     def _learnt(self, trials: list[Trial]) -> list[Trial]:
         """At most `most` trials: of more, the best and the latest, in the order in which they were told."""
         if len(trials) <= self.most:
             return trials
         half = self.most // 2
-        chosen = {t.number for t in self._wishes.ranked(trials)[:half]} | {t.number for t in trials[-half:]}
+        ranked = self._ranked() if len(trials) == len(self._told) else self._wishes.ranked(trials)
+        chosen = {t.number for t in ranked[:half]} | {t.number for t in trials[-half:]}
         return [t for t in trials if t.number in chosen]
+
+
+FLOOR = 3.0
+"""So many standard deviations below the worst measured value a candidate's score counts as nothing."""
+TINY = 1e-300
 
 
 class Model:
@@ -263,25 +282,41 @@ class Model:
         if name not in self.names:  # cheap: nothing to learn
             sign = 1.0 if self._problem.objectives[0].direction == "maximize" else -1.0
             exact = np.array([sign * self._problem.cheap_metrics(a)[name] for a in architectures])
-            return (exact - exact.min() + 1.0) * feasible
+            told = np.array([sign * t.metrics[name] for t in self._trials])
+            return _weighted(exact, float(told.min() - np.ptp(told) - 1.0), feasible)
         place = self.names.index(name)
         best = max(v for v, t in zip(self.warps[place].values, self._trials, strict=True) if not self._breaks(t))
-        score = self._acquire(said[place], float(best), place, architectures)
-        return score if not self._wishes.limits(architectures[0]) else (score - score.min() + 1e-9) * feasible
+        return self._acquire(said[place], float(best), architectures, feasible, float(self.warps[place].values.min()))
 
-    def _acquire(self, said: Posterior, best: float, place: int, architectures: Sequence[Architecture]) -> Array:
-        kind = self._strategy.acquisition
+    def drawn(self, architectures: Sequence[Architecture]) -> Array:
+        """`(n,)` a function drawn from the posterior of the only objective, times the chance to be feasible."""
+        place = self.names.index(self._problem.objectives[0].metric)
+        rows = self._strategy._kernels.rows(architectures, self._known)
+        said = [process.posterior(rows) for process in self._processes]
         rng = source(self._problem.seed, "acquisition", self._number)
-        if kind == "ei":
-            return acquisition.log_expected_improvement(said.mean, said.std, best)
+        values = acquisition.thompson(said[place].mean, self._processes[place].covariance(rows), rng)[0]
+        return _weighted(values, float(self.warps[place].values.min()) - FLOOR, self._feasible(architectures, said))
+
+    @property
+    def draws(self) -> bool:
+        """Whether `drawn` decides: the acquisition is Thompson's, of one objective that some trial could be best in."""
+        one = len(self._problem.objectives) == 1 and self._problem.objectives[0].metric in self.names
+        return one and self._strategy.acquisition == "thompson" and not all(map(self._breaks, self._trials))
+
+    def _acquire(
+        self, said: Posterior, best: float, architectures: Sequence[Architecture], feasible: Array, worst: float
+    ) -> Array:
+        kind = self._strategy.acquisition
+        if kind == "ei":  # in logarithms: the improvement times the chance
+            return acquisition.log_expected_improvement(said.mean, said.std, best) + np.log(np.maximum(feasible, TINY))
         if kind == "pi":
-            return acquisition.probability_of_improvement(said.mean, said.std, best)
-        if kind == "its":
-            return acquisition.independent_thompson(said.mean, said.std, rng)
-        if kind == "thompson":
-            covariance = self._processes[place].covariance(self._strategy._kernels.rows(architectures, self._known))
-            return acquisition.thompson(said.mean, covariance, rng)[0]
-        return acquisition.upper_confidence_bound(said.mean, said.std, self._strategy.kappa)
+            return acquisition.probability_of_improvement(said.mean, said.std, best) * feasible
+        if kind == "its":  # each candidate's own draw, in whatever company it is asked about
+            keys = [f"{self._problem.seed}/its/{self._number}/{a.key}" for a in architectures]
+            score = said.mean + said.std * np.array([Random(key).gauss() for key in keys])
+        else:
+            score = acquisition.upper_confidence_bound(said.mean, said.std, self._strategy.kappa)
+        return _weighted(score, worst - FLOOR, feasible)
 
     def _front_gain(self, architectures: Sequence[Architecture], said: list[Posterior], meets: list[Trial]) -> Array:
         """Expected gain of hypervolume, in the objectives' own units scaled by the front's extent."""
@@ -304,7 +339,8 @@ class Model:
         for constraint, place in self._wishes.limits(architectures[0]):
             sign = self.signs[place]
             limit = float(self.warps[place].forward(np.array(sign * constraint.limit)))
-            found *= acquisition.probability_of_feasibility(said[place].mean, said[place].std, ">=", limit)
+            above: Literal["<=", ">="] = ">=" if (constraint.relation == ">=") == (sign > 0) else "<="
+            found *= acquisition.probability_of_feasibility(said[place].mean, said[place].std, above, limit)
         return found
 
     def _breaks(self, trial: Trial) -> bool:
@@ -319,3 +355,11 @@ class Model:
     def _targets(self, trials: Sequence[Trial], place: int) -> Array:
         found: Array = self.signs[place] * self._wishes.targets(trials)[:, place]
         return found
+
+
+def _weighted(scores: Array, floor: float, feasible: Array) -> Array:
+    """Scores above a floor that does not depend on what else is asked about, times the chance to be feasible."""
+    if (feasible == 1.0).all():
+        return scores
+    weighted: Array = np.maximum(scores - floor, TINY) * feasible + floor
+    return weighted

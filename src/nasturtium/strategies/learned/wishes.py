@@ -70,8 +70,9 @@ class Wishes:
 
     def signs(self, some: Architecture) -> Array:
         """`(outputs,)`: 1 for what is to be large, -1 for what is to be small."""
-        small = {o.metric for o in self.problem.objectives if o.direction == "minimize"}
-        small |= {c.metric for c in self.problem.constraints if c.relation == "<="}
+        wanted = {o.metric: o.direction == "minimize" for o in self.problem.objectives}
+        limited = {c.metric: c.relation == "<=" for c in self.problem.constraints}
+        small = {name for name, is_small in (limited | wanted).items() if is_small}  # the objective decides
         return np.array([-1.0 if name in small else 1.0 for name in self.outputs(some)])
 
     def weights(self, rng: np.random.Generator) -> Array:
