@@ -221,8 +221,18 @@ class Trained:
         )  # fmt: skip
 
     def epochs_at(self, fidelity: Fidelity) -> int:
-        """Epochs of a training at a fidelity: the share, rounded, at least one."""
-        return max(1, round(self.epochs * fidelity.epochs))
+        """Epochs of a training at a fidelity: the share, rounded, at least one.
+
+        Raises:
+            InvalidInputError: a share below 1 is no fewer epochs than all.
+        """
+        found = max(1, round(self.epochs * fidelity.epochs))
+        if fidelity.epochs < 1 and found >= self.epochs:
+            raise InvalidInputError(
+                f"A share of {fidelity.epochs:g} of {self.epochs} epochs is {found}, which is no cheaper than all: take "
+                "more epochs, or a lower share (`rungs`, `minimum`), or reduce `data` instead."
+            )
+        return found
 
     def _fit(
         self, model: nn.Module, settings: _Settings, job: Job, device: torch.device, until: int | None
