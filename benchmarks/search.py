@@ -113,8 +113,8 @@ def objectives(arguments: argparse.Namespace) -> None:
         names = available([n for n in SEVERAL if not arguments.only or n in arguments.only])
         if names and not arguments.show:
             bench.compare(
-                names, [SEVERAL_TABLE], directory=folder, seeds=min(20, arguments.most_seeds), evaluations=SEVERAL_EVALUATIONS,
-                processes=arguments.processes, data_root=arguments.data_root, progress=progress, redo=arguments.redo,
+                names, [SEVERAL_TABLE], directory=folder, seeds=min(20, arguments.most_seeds),
+                evaluations=SEVERAL_EVALUATIONS, processes=arguments.processes, data_root=arguments.data_root, progress=progress, redo=arguments.redo,
                 objectives=(
                     Objective(metric="accuracy", direction="maximize"), Objective(metric=device, direction="minimize")
                 ),

@@ -36,7 +36,8 @@ def test_beliefs_are_the_gaussian_process_by_itself(found):
     belief = found.beliefs[0]
     known = Rows(squared=(x[list(belief.measured)],))
     warp = LowerLog(response[list(belief.measured)])
-    said = gaussian_process.Conditioned(gaussian_process.fit(known, warp.values), known, warp.values).posterior(Rows(squared=(x,)))
+    process = gaussian_process.Conditioned(gaussian_process.fit(known, warp.values), known, warp.values)
+    said = process.posterior(Rows(squared=(x,)))
     assert belief.mean == pytest.approx(said.mean)
     assert belief.std == pytest.approx(said.std)
     assert belief.scores == pytest.approx(said.mean + 1.8 * said.std)

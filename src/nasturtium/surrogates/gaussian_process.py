@@ -22,6 +22,7 @@ from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.constraints import Interval
 from gpytorch.priors import NormalPrior
 from linear_operator.utils.errors import NanError, NotPSDError
+from linear_operator.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from torch import Tensor
@@ -130,6 +131,7 @@ def fit(rows: Rows, targets: Array) -> Parameters:
     process.train()
     with warnings.catch_warnings(), gpytorch.settings.fast_computations(False, False, False):
         warnings.simplefilter("ignore", OptimizationWarning)  # that the fit stops after its iterations is meant
+        warnings.simplefilter("ignore", NumericalWarning)  # so is a little jitter while parameters are tried
         try:
             fit_gpytorch_mll_scipy(likelihood, options={"maxiter": ITERATIONS})
         except (NanError, NotPSDError):  # degenerate targets: the start is the prior's median, and said to be so
