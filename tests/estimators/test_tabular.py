@@ -12,7 +12,8 @@ import nasturtium as nas
 from nasturtium.errors import DataError, InvalidInputError, MissingExtraError, StoreError, TrialError, UnknownNameError
 from nasturtium.estimators import Column, Described, Estimator, Tabular, from_dict, make_table, merge_repeats, table
 from nasturtium.space import Architecture, Space
-from nasturtium.testing import check_estimator
+from nasturtium.strategies import Candidates, load
+from nasturtium.testing import check_estimator, drive
 from nasturtium.trial import FULL, Fidelity, Metric, Objective
 
 LOW = Fidelity(epochs=0.1)
@@ -65,6 +66,22 @@ def test_a_search_reads_validation_and_never_test():
         made.best("test_accuracy")
     assert made.cheap_metrics(made.architecture(0)) == {"size": 1.0, "score": 1.5}
     assert np.isnan(made.cheap_metrics(a)["score"])
+
+
+@pytest.mark.parametrize("name", ["random", "evolution", "auto"])
+def test_a_half_filled_table_is_searched_under_a_limit(name):
+    """Of what has no row nothing is known, so it meets no limit; rows 0, 2 and 4 are left, two of them of size <= 3."""
+    space = conv_space()
+    columns = [
+        Column(metric="accuracy", values=[0.5, 0.7, 0.9]),
+        Column(metric="size", values=[1, 3, 5], role="cheap"),
+    ]
+    made = make_table("half", space, [space.at(i) for i in (0, 2, 4)], columns, classes=3)
+    assert np.isnan(made.cheap_metrics(space.at(1))["size"])
+    limited = made.problem(constraints="size <= 3")
+    assert Candidates(limited).violation(space.at(1)) == np.inf
+    run = drive(load(name), limited, 6, outcome=lambda a: {**made.estimate(a), **made.cheap_metrics(a)})
+    assert sorted(run.keys) == sorted([space.at(0).key, space.at(2).key])
 
 
 def test_fidelities_and_the_simulated_clock():

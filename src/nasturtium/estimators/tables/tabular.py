@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from math import inf, prod
+from math import inf, nan, prod
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +209,11 @@ class Tabular:
     def cheap_metrics(self, architecture: Architecture) -> dict[str, float]:
         """What is known of an architecture before it is trained; NaN, which meets no limit, where the table lacks it.
 
-        Raises:
-            TrialError: the table has no row for it.
+        Of an architecture without a row nothing is known: a strategy that asks for it is told so, and no more.
         """
-        row = self._row(architecture)
-        return {name: float(values[row]) for name, values in self._known["cheap"].get(FULL, {}).items()}
+        row = self.row(architecture)
+        known = self._known["cheap"].get(FULL, {})
+        return {name: nan if row is None else float(values[row]) for name, values in known.items()}
 
     def report(self, architecture: Architecture) -> dict[str, float]:
         """Columns that are for the report only, such as "test_accuracy": nothing that searches may read them.
