@@ -11,6 +11,7 @@ from nasturtium.space import Architecture, Block, Space, one_of
 from nasturtium.strategies import LocalSearch
 from nasturtium.testing import drive, toy_problem, toy_space
 from nasturtium.testing.problems import Run
+from nasturtium.trial import Proposal
 
 
 class Cell(Block):
@@ -98,6 +99,18 @@ def test_plateaus_are_walked() -> None:
         top = next((i for i, t in enumerate(run.trials) if t.metrics["accuracy"] == 4), None)
         won += top is not None and all(p.origin != "restart" for p in run.proposals[: top + 1])
     assert won >= 18
+
+
+def test_anothers_proposals_are_survived() -> None:
+    """Origin "neighbour" without parents, or with one that is not known: the climb stays where it is."""
+    problem = toy_problem(SPACE, cheap_metrics=lambda _: {}, trials=None)
+    log = drive(LocalSearch(initial=3), problem, 6).log
+    foreign = [
+        Proposal(number=6, architecture=SPACE.at(5), origin="neighbour"),
+        Proposal(number=7, architecture=SPACE.at(7), origin="neighbour", parents=(99,)),
+    ]
+    run = drive(LocalSearch(initial=3), problem, 20, replay=[*log, *foreign])
+    assert len(set(run.keys)) == len(run.keys)
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

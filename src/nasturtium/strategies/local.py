@@ -19,9 +19,10 @@ NEIGHBOUR, RESTART = "neighbour", "restart"
 class LocalSearch:
     """Evaluate the neighbours of the best network of a climb; move to the first that is better.
 
-    When all neighbours are known, the search moves to the best of them if it is better, though it was met in another
-    climb; it stays on the plateau if an equally good one is there; and else it starts a new climb from a random
-    network. So a climb ends at a local optimum only.
+    A neighbour that turns out as good as the network that is stood on is moved to as well, once: so plateaus are
+    walked. When all neighbours are known, the search moves to the best of them if it is better, though it was met in
+    another climb, and else starts a new climb from a random network; those known to be only as good are not moved to.
+    So a climb ends at a local optimum, which may lie on a plateau.
 
     Args:
         initial: Random networks before the first climb.
@@ -29,8 +30,9 @@ class LocalSearch:
 
     Notes:
         Differs from the paper: the first better neighbour is taken, not the best of all; while a climb's last
-        neighbours are still being trained the next climb begins; plateaus are walked. Several objectives are compared
-        one after the other (violation of constraints, first objective, second …), so a single-objective climb it is.
+        neighbours are still being trained the next climb begins; plateaus are walked, over networks that the climb
+        itself measures. Several objectives are compared one after the other (violation of constraints, first
+        objective, second …), so a single-objective climb it is.
 
     Reference:
         White, Nolen, Savani (2020), "Exploring the loss landscape in neural architecture search", arXiv 2005.02960,
@@ -85,10 +87,12 @@ class LocalSearch:
             self._climb += 1
             self._best = None
             self._rings.clear()
-        elif proposal.origin == NEIGHBOUR and self._best is not None and proposal.parents[0] != self._best.number:
-            # It moved to a known network on its way.
-            self._best = next(t for t in self._known.values() if t.number == proposal.parents[0])
-            self._stood.add(self._best.number)
+        elif proposal.origin == NEIGHBOUR and self._best is not None and self._best.number not in proposal.parents[:1]:
+            # It moved to a known network on its way; another's proposal may name none, or one that is not known.
+            parent = next((t for t in self._known.values() if t.number in proposal.parents[:1]), None)
+            if parent is not None:
+                self._best = parent
+                self._stood.add(parent.number)
         self._candidates.note(proposal)
         self._climb_of[proposal.number] = self._climb
 
