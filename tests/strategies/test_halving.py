@@ -276,6 +276,45 @@ def test_promotion_by_front_then_crowding(make: Callable[[], Any]) -> None:
     assert isinstance(answer, Wait) or answer.origin == "random"
 
 
+def test_asha_ranks_a_long_rung_again_when_a_tenth_more_have_come() -> None:
+    """Up to 20 results each is ranked; then at 22, 24 … 30, 33. A resumed search, whose asks were fewer, agrees."""
+    problem = toy_problem(toy_space(8, 3), objectives=(ACCURACY, PARAMS), trials=None)
+    make = lambda: ASHA(rungs=[0.5, 1.0], eta=2)  # noqa: E731
+    run = drive(make(), problem, 300)
+    cut = next(i for i, e in enumerate(run.log) if isinstance(e, Proposal) and e.number == 250)
+    assert drive(make(), problem, 300, replay=run.log[:cut]).keys == run.keys
+
+    strategy = make()
+    strategy.setup(problem)
+    rung, due = strategy._rungs[0], []
+    for network in range(34):
+        rung.add(network)
+        due.append(rung._due)
+    assert due[:21] == [*range(1, 21), 20]
+    assert due[21:] == [22, 22, 24, 24, 26, 26, 28, 28, 30, 30, 30, 33, 33]
+
+
+# -- another's proposals ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [lambda: ASHA(rungs=[0.5, 1.0]), lambda: Hyperband(rungs=[0.5, 1.0])])
+def test_anothers_proposals_are_survived(make: Callable[[], Any]) -> None:
+    """A fidelity that is no rung, a promotion of nothing, and parents that are not known."""
+    space = toy_space(4, 3)
+    problem = toy_problem(space, trials=None)
+    foreign = [
+        Proposal(number=0, architecture=space.at(0), fidelity=Fidelity(epochs=0.3)),
+        Proposal(number=1, architecture=space.at(1), origin="promoted"),
+        Proposal(number=2, architecture=space.at(2), origin="promoted", parents=(99,)),
+        Proposal(number=3, architecture=space.at(3), origin="mutation", parents=(98,)),
+    ]
+    log: list[Proposal | Trial] = [*foreign, *[told(p, accuracy=0.99, params=1.0) for p in foreign]]
+    run = drive(make(), problem, 30, replay=log)
+    assert all(p.architecture != space.at(0) for p in run.proposals if p.number)  # known, so not proposed again
+    again = drive(make(), problem, 30, replay=run.log[: len(run.log) // 2])
+    assert again.keys == run.keys
+
+
 # -- the strategy inside ---------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,9 @@ from nasturtium.strategies.preference import lexicographic
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal, Wait
 
+GROWTH = 10
+"""With several objectives a rung is ranked again when one in so many more have come."""
+
 
 @dataclass(slots=True)
 class ASHA:
@@ -34,7 +37,8 @@ class ASHA:
         What is said there of learning, objectives, trials and budgets holds here too.
 
         Differs from the paper: when the space has no more networks and all are measured, the best of the highest rung
-        goes on to full fidelity if none has come there.
+        goes on to full fidelity if none has come there; with several objectives, a rung of 20 or more is ranked again
+        only when a tenth more results have come.
 
     Reference:
         Li, Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar (2020), "A system for massively parallel
@@ -126,7 +130,9 @@ class ASHA:
 class _Rung:
     """The networks that have a result at a level, and which of them may go on.
 
-    With one objective a result is sorted in when it comes; with several all are ranked again.
+    With one objective a result is sorted in when it comes. With several, ranking all takes O(n^2): they are ranked
+    again when a tenth more have come (each one up to the 20th), and those since then may go on only after that. When
+    this is depends on the number of results alone, so that a resumed search ranks the same.
     """
 
     def __init__(self, runners: race.Race, level: int, eta: int) -> None:
@@ -134,6 +140,9 @@ class _Rung:
         self._single = len(runners.problem.objectives) == 1
         self._networks: list[int] = []
         self._order: list[tuple[tuple[float, ...], int]] = []
+        self._due = 0  # how many of the networks are to be ranked
+        self._ranked = 0  # how many are
+        self._first: tuple[int, int | None] | None = None  # of how many networks which is the best
         self._left: list[tuple[tuple[float, ...], int]] = []  # those in order that did not go on
 
     def add(self, network: int) -> None:
@@ -145,8 +154,8 @@ class _Rung:
             entry = lexicographic(self._race.problem, result), network
             insort(self._order, entry)
             insort(self._left, entry)
-        else:
-            self._order = []
+        elif len(self._networks) >= self._due + max(1, self._due // GROWTH):
+            self._due = len(self._networks)
 
     def promotable(self) -> int | None:
         """The best network that did not go on, if it is in the top share."""
@@ -158,12 +167,17 @@ class _Rung:
         return None
 
     def best(self) -> int | None:
-        """The best network."""
-        self._rank()
-        return self._order[0][1] if self._order else None
+        """The best network, of all that have a result."""
+        if self._single:
+            return self._order[0][1] if self._order else None
+        if self._first is None or self._first[0] != len(self._networks):  # beside `_due`: asking must change nothing
+            ranked = self._race.ranked(self._networks, self._level)
+            self._first = len(self._networks), ranked[0] if ranked else None
+        return self._first[1]
 
     def _rank(self) -> None:
-        if self._networks and not self._order:
-            ranked = self._race.ranked(self._networks, self._level)
+        if self._ranked < self._due:
+            ranked = self._race.ranked(self._networks[: self._due], self._level)
+            self._ranked = self._due
             self._order = [((float(place),), network) for place, network in enumerate(ranked)]
             self._left = list(self._order)

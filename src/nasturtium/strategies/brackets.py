@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nasturtium.strategies.race import PROMOTED, Race
+from nasturtium.strategies.race import OFF, Race
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Proposal, Wait
 
@@ -105,8 +105,9 @@ class Brackets:
 
     def recall(self, proposal: Proposal) -> None:
         """Take a proposal of the log."""
+        known = self._race.size
         network = self._race.recall(proposal)
-        if proposal.origin != PROMOTED:
+        if network == known and self._race.reached(network) != OFF:
             self._enter(network)
 
     def tell(self, trial: Trial) -> None:

@@ -46,6 +46,10 @@ def check_count(name: str, value: int | None, least: int = 1) -> None:
         raise InvalidInputError(f"`{name}` must be an integer of {least} or more, or None, got {value!r}.")
 
 
+OFF = -1
+"""Level of what another measured at a fidelity that is no rung: the network is known, and has no result here."""
+
+
 @dataclass(slots=True)
 class _Network:
     """A network of the race."""
@@ -130,12 +134,15 @@ class Race:
         return None
 
     def recall(self, proposal: Proposal) -> int:
-        """Take a proposal of the log; its network."""
-        if proposal.origin == PROMOTED:
-            network = self._owner[proposal.parents[0]][0]
-        else:
+        """Take a proposal of the log; its network.
+
+        It may be another's: a promotion of what is not known here is a new network; one at a fidelity that is no rung
+        is not proposed again, and not ranked.
+        """
+        network = self._promoted(proposal)
+        if network is None:
             network = len(self._networks)
-            parents = tuple(self._owner[n][0] for n in proposal.parents)
+            parents = tuple(self._owner[n][0] for n in proposal.parents if n in self._owner)
             inner = replace(proposal, number=network, parents=parents, fidelity=FULL)
             self._inner.recall(inner)
             self._networks.append(_Network(inner))
@@ -146,7 +153,7 @@ class Race:
         """Learn an outcome; its network and level."""
         network, level = self._owner[trial.number]
         self._pending.discard(trial.number)
-        if usable(trial, self.problem.objectives):
+        if level != OFF and usable(trial, self.problem.objectives):
             self._results[level][network] = trial
         inner = self._networks[network].inner
         self._inner.tell(
@@ -155,7 +162,7 @@ class Race:
         return network, level
 
     def reached(self, network: int) -> int:
-        """The highest level at which a network was proposed."""
+        """The highest level at which a network was proposed; `OFF` where on no rung."""
         return max(self._networks[network].numbers)
 
     def under_way(self, network: int, level: int) -> bool:
@@ -164,7 +171,7 @@ class Race:
 
     def result(self, network: int, level: int) -> Trial | None:
         """The usable result of a network at a level."""
-        return self._results[level].get(network)
+        return None if level == OFF else self._results[level].get(network)
 
     def ranked(self, networks: Iterable[int], level: int) -> list[int]:
         """Those of the networks that have a usable result at a level, the best first, the earlier among equals."""
@@ -172,8 +179,17 @@ class Race:
         keys = preferences(self.problem, [self._results[level][n] for n in having])
         return [network for _, network in sorted(zip(keys, having, strict=True))]
 
+    def _promoted(self, proposal: Proposal) -> int | None:
+        """The network that a proposal measures again; None for a new one."""
+        for number in proposal.parents[:1] if proposal.origin == PROMOTED else ():
+            if number in self._owner:
+                network = self._owner[number][0]
+                if self._networks[network].inner.architecture.key == proposal.architecture.key:
+                    return network
+        return None
+
     def _take(self, proposal: Proposal, network: int) -> None:
-        level = self._level[proposal.fidelity]
+        level = self._level.get(proposal.fidelity, OFF)
         self._networks[network].numbers[level] = proposal.number
         self._owner[proposal.number] = network, level
         self._pending.add(proposal.number)
