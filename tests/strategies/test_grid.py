@@ -12,12 +12,12 @@ from nasturtium.errors import InfeasibleError, InvalidInputError, UnknownNameErr
 from nasturtium.graph import CostModel
 from nasturtium.graph import tensor as ops
 from nasturtium.space import Architecture, Block, Space, int_range, one_of
-from nasturtium.strategies import Grid
+from nasturtium.strategies import Grid, grid
 from nasturtium.strategies.feasibility import constraint_map
 from nasturtium.study.codec import describe, restore
-from nasturtium.testing import check_strategy, drive, toy_problem
+from nasturtium.testing import check_strategy, drive, toy_problem, toy_space
 from nasturtium.testing.problems import at_most
-from nasturtium.trial import Constraint
+from nasturtium.trial import Constraint, Exhausted, Proposal, Trial
 from nasturtium.zoo.mobilenetv1 import mobilenetv1
 
 
@@ -204,3 +204,35 @@ def test_map_with_other_decisions_needs_a_base() -> None:
 def test_maps_are_checked(axes: Any, limits: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         constraint_map(SPACE, axes, limits, costs)
+
+
+# -- logs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_barren_grid_is_barren_whenever_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points 0 and 25 of 32 meet the limit, with 24 between: asked again, it does not go on to the second."""
+    monkeypatch.setattr(grid, "BARREN", 20)
+    space = toy_space(5, 2)
+    order = [a.key for a in space.enumerate()]
+    problem = problem_of(
+        space, constraints=at_most(1), cheap_metrics=lambda a: {"params": float(order.index(a.key) not in (0, 25)) * 2}
+    )
+    live, resumed = Grid(), Grid()
+    live.setup(problem)
+    first = live.ask(0)
+    assert isinstance(first, Proposal)
+    answers = [live.ask(1), live.ask(1)]
+    resumed.setup(problem)
+    resumed.recall(first)
+    assert all(isinstance(a, Exhausted) and "20 points" in a.reason for a in [*answers, resumed.ask(1)])
+
+
+def test_a_best_point_beside_the_axes_is_no_centre() -> None:
+    """Another's best network has a width that is on no axis: the grid is narrowed around its own best."""
+    foreign = Proposal(number=0, architecture=ACTS.at(0), origin="round 7")
+    best = Trial(number=0, architecture=ACTS.at(0), state="completed", metrics={"accuracy": 9.0, "params": 1.0})
+    axes = {"width": [0.75, 1.0], "resolution": range(48, 225, 16), "act": ["b"]}
+    strategy = Grid(points=2, best=1, axes=axes)
+    run = drive(strategy, problem_of(), 60, outcome=top_at(1.0, 128), replay=[foreign, best])
+    assert any(p.origin == "grid 1" for p in run.proposals)
+    assert all(plain(p.architecture)[0] >= 0.75 for p in run.proposals if p.number)

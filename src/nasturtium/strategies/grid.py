@@ -100,7 +100,7 @@ class Grid:
             InfeasibleError: nothing meets the constraints.
         """
         while True:
-            if self._ahead is None or not self._candidates.admits(self._ahead):
+            if not self._barren and (self._ahead is None or not self._candidates.admits(self._ahead)):
                 self._ahead = self._next()
             if self._ahead is not None:
                 proposal = Proposal(number=number, architecture=self._ahead, origin=f"grid {self._level}")
@@ -136,8 +136,8 @@ class Grid:
 
     def recall(self, proposal: Proposal) -> None:
         """Remember what was proposed."""
-        stage = proposal.origin.rpartition(" ")[2]
-        level = int(stage) if stage.isdigit() else 0  # another's proposal says nothing of the grid
+        name, _, stage = proposal.origin.rpartition(" ")
+        level = int(stage) if name == "grid" and stage.isdigit() else 0  # another's says nothing of the grid
         while self._level < level and self._narrow():
             pass
         self._candidates.note(proposal)
@@ -146,8 +146,17 @@ class Grid:
     def tell(self, trial: Trial) -> None:
         """Learn where the best points lie."""
         self._pending.discard(trial.number)
-        if usable(trial, self._problem.objectives):
+        if usable(trial, self._problem.objectives) and self._is_on_axes(trial.architecture):
             self._told.append(trial)
+
+    def _is_on_axes(self, architecture: Architecture) -> bool:
+        """Whether the grid can be narrowed around it: another's proposal may lie beside the axes."""
+        chosen = architecture.decisions
+        return all(
+            chosen[decision.name] in axis
+            for decision, axis in zip(self._problem.space.decisions, self._values, strict=True)
+            if decision.name in chosen
+        )
 
     def _narrow(self) -> bool:
         """Begin the next, finer grid around the best points; False where there is none."""
@@ -159,6 +168,7 @@ class Grid:
         centres = [trial.architecture for _, trial in order[: self.best]]
         steps, self._steps = self._steps, [max(1, step // 2) for step in self._steps]
         self._level += 1
+        self._barren = False
         boxes = [self._around(centre, steps) for centre in centres]
         self._walk = (a for ranges in boxes for a in self._box(ranges))
         return True
