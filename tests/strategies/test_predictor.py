@@ -151,6 +151,20 @@ def test_cheap_metrics_are_features() -> None:
     assert asked[:, -1] == pytest.approx((np.array(others) - sizes.mean()) / sizes.std())
 
 
+def test_a_feature_that_is_not_known_stands_in_the_middle() -> None:
+    """One NaN among the trials: the others are standardised without it, and it is 0."""
+    Recorder.seen.clear()
+    space, problem = toy_space(5, 3), toy_problem(toy_space(5, 3))
+    lost = drive(small(), problem, 1).proposals[0].architecture.key
+    cheap = lambda a: {"params": float("nan") if a.key == lost else toy_metrics(a)["params"]}  # noqa: E731
+    strategy = small(regressor=Recorder(), features=("params",), encoding="decisions")
+    run = drive(strategy, toy_problem(space, cheap_metrics=cheap), 5)
+    learnt, asked = Recorder.seen
+    sizes = np.array([toy_metrics(p.architecture)["params"] for p in run.proposals[1:4]])
+    assert learnt[:, -1] == pytest.approx([0.0, *(sizes - sizes.mean()) / sizes.std()])
+    assert np.isfinite(asked).all()
+
+
 def test_an_unknown_feature_is_named() -> None:
     with pytest.raises(UnknownNameError, match=r"Unknown cheap metric 'parms'.*Did you mean 'params'"):
         drive(small(features=["parms"]), toy_problem(), 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -155,9 +156,13 @@ class PredictorGuided:
         if not self.features:
             return rows, others
         given, wanted = self._costs(learnt), self._costs(asked)
-        centre, scale = given.mean(axis=0), given.std(axis=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a column may be unknown throughout
+            centre, scale = np.nanmean(given, axis=0), np.nanstd(given, axis=0)
         scale = np.where(scale > 0, scale, 1.0)
-        return np.hstack([rows, (given - centre) / scale]), np.hstack([others, (wanted - centre) / scale])
+        # What is unknown stands in the middle.
+        known, asked_for = (np.nan_to_num((costs - centre) / scale) for costs in (given, wanted))
+        return np.hstack([rows, known]), np.hstack([others, asked_for])
 
     def _costs(self, architectures: list[Architecture]) -> NDArray[np.float64]:
         rows = []
