@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random as Generator
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.strategies import Random
 from nasturtium.strategies.learned.bananas import Bananas
+from nasturtium.strategies.learned.pool import Pool
 from nasturtium.study.codec import describe, restore
 from nasturtium.surrogates.ensemble import Ensemble
 from nasturtium.testing import STRATEGY_LAWS, drive, toy_problem, toy_space
 from nasturtium.testing.problems import at_most, toy_outcome
 from nasturtium.testing.strategies import fast, replayed
-from nasturtium.trial import Objective, Proposal
+from nasturtium.trial import Objective, Proposal, Trial
 
 TRAJECTORY = Path(__file__).parent / "trajectories" / "bananas.json"
 
@@ -139,6 +142,32 @@ def test_two_objectives_cover_the_front(cheap: bool) -> None:
     sizes = [t.metrics["params"] for t in run.trials]
     assert min(sizes) < min(first) - 5
     assert max(sizes) > max(first) + 5
+
+
+@pytest.mark.parametrize("acquisition", ["its", "ei", "ucb", "pi"])
+def test_a_candidate_whose_cheap_objective_is_not_known_comes_last(acquisition: Any) -> None:
+    """The others are scored as if it were not there."""
+    objectives = (*toy_problem().objectives, Objective(metric="params", direction="minimize"))
+    plain = toy_problem(objectives=objectives)
+    log = drive(small(), plain, 4).log
+    trials = [entry for entry in log if isinstance(entry, Trial)]
+
+    def scores(lost: str) -> Any:
+        cheap = lambda a: {"params": float("nan") if a.key == lost else toy_outcome(a)["params"]}  # noqa: E731
+        problem = toy_problem(objectives=objectives, cheap_metrics=cheap)
+        strategy = small(acquisition=acquisition)
+        strategy.setup(problem)
+        pool = Pool(problem, trials, Generator(1))
+        pool.add_random(8)
+        predicted = np.random.default_rng(0).random((3, len(pool), 1))
+        return pool, strategy._score(4, trials, pool, predicted)
+
+    pool, _ = scores("")
+    lost = pool.architectures[2].key
+    _, row = scores(lost)
+    assert np.isnan(row[:, 2]).all()
+    assert np.isfinite(np.delete(row, 2, axis=1)).all()
+    assert len(np.unique(np.delete(row, 2, axis=1)[0])) > 1
 
 
 def test_only_cheap_objectives_need_no_model() -> None:

@@ -164,10 +164,9 @@ class Bananas:
             rng = source(self._problem.seed, "acquisition", number)
             weights = self._wishes.weights(rng)
             worth = self._wishes.worth(predicted, pool.architectures, trials, weights)
-            if worth.best is None:
-                rows.append(feasible)
-            else:
-                rows.append(self._acquire(worth.values, worth.best, rng, feasible))
+            row = feasible if worth.best is None else self._acquire(worth.values, worth.best, rng, feasible)
+            # A cheap objective may be unknown: such a candidate comes last.
+            rows.append(np.where(np.isnan(worth.values).any(axis=0), np.nan, row))
             if len(weights) == 1:
                 return np.tile(rows[0], (self.batch, 1))
         return np.stack(rows)
@@ -186,4 +185,4 @@ class Bananas:
             score = values[rng.integers(len(values))]
         else:
             score = acquisition.upper_confidence_bound(mean, std)
-        return (score - score.min()) * feasible
+        return (score - np.fmin.reduce(score)) * feasible  # the least that is not NaN
