@@ -23,6 +23,7 @@ from nasturtium.strategies.learned.controller import Controller, ppo, reinforce
 from nasturtium.strategies.learned.controller_policy import Adam, Policy, Scores
 from nasturtium.strategies.learned.controller_rewards import Judge, Standing, penalised
 from nasturtium.strategies.learned.controller_tokens import Emission, Tokens, coder
+from nasturtium.strategies.nested import UNMEASURED
 from nasturtium.strategies.random_search import Random
 from nasturtium.study.codec import describe, restore
 from nasturtium.testing import STRATEGY_LAWS, drive, toy_problem, toy_space
@@ -423,6 +424,25 @@ def test_ppo_compares_with_the_weights_of_the_proposal() -> None:
     assert third.old is not None
     assert torch.allclose(third.old, before[0], atol=1e-6)
     assert not torch.allclose(policy.score([third.sentence(policy.tokens)]).log_probabilities[0], before[0], atol=1e-6)
+
+
+def test_what_a_race_has_not_measured_yet_is_not_punished() -> None:
+    """The baseline stays 0.5; a failed trial counts as the lowest reward, 0.5 too, and the result as itself."""
+    strategy = Controller(hidden=8, baseline_decay=0.5)
+    strategy.setup(toy_problem())
+    first, second = [strategy.ask(number).architecture for number in range(2)]
+
+    def said(number: int, architecture: Any, state: str, **changes: Any) -> Trial:
+        return Trial(number=number, architecture=architecture, state=state, **changes)
+
+    strategy.tell(said(0, first, "completed", metrics={"accuracy": 0.5}))
+    before = [p.clone() for p in strategy._policy.parameters]
+    strategy.tell(said(1, second, "failed", error=UNMEASURED))
+    assert all(map(torch.equal, before, strategy._policy.parameters))
+    assert strategy._baseline == 0.5
+    strategy.tell(said(1, second, "completed", metrics={"accuracy": 0.9}))
+    assert strategy._baseline == pytest.approx(0.7)
+    assert not strategy._pending
 
 
 def test_torchs_own_state_is_left_alone() -> None:

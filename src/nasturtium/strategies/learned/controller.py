@@ -18,6 +18,7 @@ from nasturtium.strategies.candidates import Candidates
 from nasturtium.strategies.learned.controller_policy import Adam, Batch, Policy, Scores
 from nasturtium.strategies.learned.controller_rewards import Judge
 from nasturtium.strategies.learned.controller_tokens import Emission, Sentence, Tokens
+from nasturtium.strategies.nested import UNMEASURED
 from nasturtium.trial import Trial
 from nasturtium.trial.reward import reward_from_json, reward_to_json
 from nasturtium.trial.types import Exhausted, Problem, Proposal
@@ -65,7 +66,8 @@ class Controller:
         constraints first (Fonseca and Fleming 1993; Deb et al. 2002): in [0, 1] whatever the units, with no weights to
         choose; MnasNet's product is there for those who have a trade-off in mind. A measured constraint that is missed
         by a share v turns a positive reward R into R / (1 + v), MnasNet's hard constraint, in any but this last case.
-        A failed trial, or a reward that is not finite, counts as the lowest reward so far.
+        A failed trial, or a reward that is not finite, counts as the lowest reward so far; one that a race around the
+        controller has not measured yet counts as nothing.
 
         Differs from the paper: no network is proposed twice and none that breaks a cheap constraint; such draws are
         thrown away and the log-probability of the accepted one is used as it is, which biases the gradient by that of
@@ -208,6 +210,8 @@ class Controller:
 
     def tell(self, trial: Trial) -> None:
         """Take a trial's reward; learn when a batch is full."""
+        if trial.state == "failed" and trial.error == UNMEASURED:
+            return  # a race around this strategy has no result yet: nothing to reward, and its tokens are kept
         episode = self._pending.pop(trial.number, None) or _Episode(trial.architecture)
         reward = self._judge(trial)
         if reward is None:
