@@ -427,7 +427,7 @@ def test_ppo_compares_with_the_weights_of_the_proposal() -> None:
 
 
 def test_what_a_race_has_not_measured_yet_is_not_punished() -> None:
-    """The baseline stays 0.5; a failed trial counts as the lowest reward, 0.5 too, and the result as itself."""
+    """Neither weights nor baseline move until its result comes, which counts as itself: 0.5 (0.5 + 0.9)."""
     strategy = Controller(hidden=8, baseline_decay=0.5)
     strategy.setup(toy_problem())
     first, second = [strategy.ask(number).architecture for number in range(2)]
