@@ -114,7 +114,8 @@ def objectives(arguments: argparse.Namespace) -> None:
         if names and not arguments.show:
             bench.compare(
                 names, [SEVERAL_TABLE], directory=folder, seeds=min(20, arguments.most_seeds),
-                evaluations=SEVERAL_EVALUATIONS, processes=arguments.processes, data_root=arguments.data_root, progress=progress, redo=arguments.redo,
+                evaluations=SEVERAL_EVALUATIONS, processes=arguments.processes,
+                data_root=arguments.data_root, progress=progress, redo=arguments.redo,
                 objectives=(
                     Objective(metric="accuracy", direction="maximize"), Objective(metric=device, direction="minimize")
                 ),

@@ -229,7 +229,7 @@ class Trained:
         found = max(1, round(self.epochs * fidelity.epochs))
         if fidelity.epochs < 1 and found >= self.epochs:
             raise InvalidInputError(
-                f"A share of {fidelity.epochs:g} of {self.epochs} epochs is {found}, which is no cheaper than all: take "
+                f"A share of {fidelity.epochs:g} of {self.epochs} epochs is {found}, no cheaper than all of them: take "
                 "more epochs, or a lower share (`rungs`, `minimum`), or reduce `data` instead."
             )
         return found
