@@ -32,9 +32,10 @@ from nasturtium.errors import InvalidInputError
 Array = NDArray[np.float64]
 
 SPREAD = 0.7
-"""Standard deviation of the normal priors on the logarithms of scales, lengths and noise: a factor of 2 either way."""
+"""Standard deviation of the normal priors on the logarithms of scales, lengths and noise: a factor of 2 either
+way. Chosen on the development objectives that `docs/reference/search.md` names, against 1.5."""
 NOISE = 1e-2
-"""Median of the prior on the noise, in variances of the standardised targets: NAS-BOWL's largest (METHODS: .01)."""
+"""Median of the prior on the noise, in variances of the standardised targets: NAS-BOWL's largest."""
 NOISE_RANGE = (1e-4, 1.0)
 JITTER = 1e-6
 ITERATIONS = 30

@@ -35,8 +35,8 @@ class Auto:
         switch: Trials after which evolution takes over.
 
     Notes:
-        Of its own making; its parts say where they come from. All settings are those of the parts' papers, and were
-        chosen before the reported benchmarks were run, on other objectives (`docs/reference/search.md` says which).
+        Of its own making; its parts say where they come from. Settings are those of the parts' papers, or were chosen
+        on other objectives than the reported ones (`docs/reference/search.md` says which and how).
     """
 
     switch: int = 400

@@ -50,7 +50,8 @@ class BayesianOptimization:
     their neighbours in turn. With several objectives the expected improvement of the hypervolume is what counts.
 
     Args:
-        initial: Random networks before the model. 5 is the default of Optuna's and near Vizier's few.
+        initial: Random networks before the model; 5 did better than 3 and 10 on the development objectives that
+            `docs/reference/search.md` names.
         acquisition: For one objective: "ucb" (upper confidence bound), "ei" (expected improvement), "pi" (probability
             of improvement), "its" (independent Thompson sampling), "thompson" (a function drawn from the posterior).
         kappa: Weight of the uncertainty in "ucb".
