@@ -6,6 +6,7 @@ NasturtiumError
 │   ├── UnknownNameError     (LookupError)  a name that no registry knows; lists the known and the closest
 │   ├── InvalidSpaceError                   a search space that contradicts itself
 │   ├── InvalidArchitectureError            decisions or a stored architecture that do not fit
+│   ├── IncompatibleError                   a method that does not go with a space or a task
 │   └── DataError                           data that cannot be read or does not fit the task
 ├── TraceError               (ValueError)   a block that cannot be lowered to a graph
 │   └── ShapeError                          an operation that its inputs' shapes do not admit
@@ -56,6 +57,10 @@ class InvalidSpaceError(InvalidInputError):
 
 class InvalidArchitectureError(InvalidInputError):
     """Decisions or a stored architecture that do not fit."""
+
+
+class IncompatibleError(InvalidInputError):
+    """A method that does not go with a space or a task; says why, and what to change."""
 
 
 class DataError(InvalidInputError):

@@ -1,0 +1,93 @@
+"""What a searcher is: something that learns an architecture and its weights together, or weights for all of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from nasturtium.space import Architecture, Space
+from nasturtium.tasks import Task
+
+
+def ignore(record: Mapping[str, float]) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """The circumstances of one search.
+
+    Args:
+        task: The data; its test split is never read.
+        seed: Determines everything random.
+        device: "cpu", "cuda", "cuda:1" or "auto".
+        directory: Where checkpoints are written, so that the same call goes on exactly where it was stopped; None for
+            nowhere.
+        initial: Weights to start from, by the supernet's own names; names that are missing keep their random start.
+        report: Called with a record of progress after each epoch.
+    """
+
+    task: Task
+    seed: int
+    device: str = "cpu"
+    directory: Path | None = None
+    initial: Mapping[str, Tensor] = field(default_factory=dict)
+    report: Callable[[Mapping[str, float]], None] = ignore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """An architecture with what speaks for it."""
+
+    architecture: Architecture
+    """Of the space that was searched; an ordinary one."""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """By name, in base units: "shared_accuracy" (validation, shared weights), "probability", "expected_macs" …"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search came to."""
+
+    found: tuple[Found, ...]
+    """At least one, best first."""
+    history: tuple[Mapping[str, float], ...]
+    """One record an epoch: "epoch" (from 1), "loss", "seconds", and the method's own."""
+    seconds: float
+    """Wall-clock time of training and choosing, resumed parts included."""
+    steps: int
+    """Optimiser steps on weights."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: warnings of a collapse, why it stopped early."""
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    """The shared weights at the end, by the supernet's names."""
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """A method; a frozen dataclass of its settings."""
+
+    def check(self, space: Space, task: Task) -> None:
+        """Raise before anything trains where the method does not go with the space or the task.
+
+        Raises:
+            IncompatibleError: says why, and what to change.
+        """
+        ...
+
+    def search(self, space: Space, run: Run) -> SearchResult:
+        """Search.
+
+        Raises:
+            IncompatibleError: as `check`.
+            TrialError: kind "diverged": a loss is not finite.
+        """
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: the name of the method and its settings."""
+        ...
