@@ -1,16 +1,18 @@
 """Elastic layers: weights of the largest form, of which each architecture uses a slice.
 
 Width is the first channels (behind an open concatenation: the parts' own channels), a kernel is the centre of the
-largest one, running statistics are sliced like the norm's weights.
+largest one, running statistics are sliced like the norm's weights. With kernel transforms, a depthwise kernel is the
+centre of the next larger one put through a matrix that all channels of the layer share.
 
 Reference:
-    Cai et al. (2020), "Once-for-All", arXiv 1908.09791, section 3.2; Yu et al. (2019), "Slimmable Neural Networks",
-    arXiv 1812.08928. Differs from the papers: no kernel transform matrices yet; channels are not sorted by importance;
-    running statistics are sliced, not kept for each width (recalibrate them).
+    Cai et al. (2020), "Once-for-All", arXiv 1908.09791, sections 3.2 and 3.3; Yu et al. (2019), "Slimmable Neural
+    Networks", arXiv 1812.08928. Differs from the papers: running statistics are sliced, not kept for each width
+    (recalibrate them).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import sqrt
 
 import torch
@@ -20,6 +22,7 @@ from torch.nn import functional
 from nasturtium.graph import operations as ops
 from nasturtium.graph.operations import Operation, Shape
 from nasturtium.model.elastic_channels import Columns, is_depthwise
+from nasturtium.model.kernel_transform import Steps, matrix_name, shrink, steps_to
 
 Part = slice | Tensor
 """Indices along one axis of a weight: a range, or a list of numbers (int64)."""
@@ -66,10 +69,15 @@ class Elastic(nn.Module):
     Args:
         shapes: Largest shape of each weight.
         buffers: Channels of the running statistics, 0 for none.
+        kernels: Sides of the square kernels, of which each smaller one is made of the next larger by a matrix of its
+            own, `(side^2, side^2)`; with fewer than two, kernels are centre crops.
     """
 
-    def __init__(self, shapes: dict[str, Shape], buffers: int = 0) -> None:
+    def __init__(self, shapes: dict[str, Shape], buffers: int = 0, kernels: tuple[int, ...] = ()) -> None:
         super().__init__()
+        self.kernels = tuple(sorted(kernels, reverse=True))
+        for larger, smaller in pairwise(self.kernels):
+            self.register_parameter(matrix_name(larger, smaller), nn.Parameter(torch.eye(smaller * smaller)))
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape)))
         if buffers:
@@ -85,7 +93,8 @@ class Elastic(nn.Module):
             weight = self.get_parameter("weight")
             out = held if is_depthwise(operation, inputs) else _first(operation.channels)
             into = held if operation.groups == 1 else _first(channels // operation.groups)
-            kernel = [_centre(n, k) for n, k in zip(weight.shape[2:], operation.kernel, strict=True)]
+            sides = operation.kernel if not self.steps(operation) else weight.shape[2:]
+            kernel = [_centre(n, k) for n, k in zip(weight.shape[2:], sides, strict=True)]
             cuts: dict[str, Cut] = {"weight": (out, into, *kernel), "bias": (out,)}
         elif isinstance(operation, ops.Linear):
             cuts = {"weight": (_first(operation.features), held), "bias": (_first(operation.features),)}
@@ -95,6 +104,12 @@ class Elastic(nn.Module):
         if isinstance(operation, ops.BatchNorm):
             wanted |= {"running_mean": (held,), "running_var": (held,)}
         return wanted
+
+    def steps(self, operation: Operation) -> Steps:
+        """The matrices that a form's kernel is put through, in order, with the side that each makes."""
+        if len(self.kernels) < 2 or not isinstance(operation, ops.Conv):
+            return ()
+        return steps_to(self.kernels, operation.kernel[0])
 
     def forward(self, x: Tensor, operation: Operation, cuts: dict[str, Cut]) -> Tensor:
         """Compute one form.
@@ -109,6 +124,8 @@ class Elastic(nn.Module):
         if isinstance(operation, ops.Conv):
             assert weight is not None
             top, bottom, left, right = operation.padding
+            for name, side in self.steps(operation):
+                weight = shrink(weight, self.get_parameter(name), side)
             around = (top, left)
             if (top, left) != (bottom, right):
                 x, around = functional.pad(x, (left, right, top, bottom)), (0, 0)

@@ -20,6 +20,7 @@ from nasturtium.model.build import Network, Part, _assemble, _attach, build
 from nasturtium.model.elastic import WEIGHTED, Cut, Elastic, initialize_elastic, take
 from nasturtium.model.elastic_channels import Channels, Columns
 from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
+from nasturtium.model.kernel_transform import Steps, elastic_kernels, shrink
 from nasturtium.model.layers import add, layer
 from nasturtium.model.mix import Gate
 from nasturtium.space import Architecture
@@ -39,6 +40,8 @@ class SharedWeight:
     """Name of the supernet's parameter or buffer."""
     cut: Cut
     """The part of it, axis by axis."""
+    steps: Steps = ()
+    """For a kernel made of a larger one: the supernet's matrices that the part is put through, with the sides."""
 
 
 class _Step(NamedTuple):
@@ -62,9 +65,10 @@ class Supernet(nn.Module):
     Training-only outputs are computed in both modes. Made by `supernet`.
     """
 
-    def __init__(self, graph: OpenGraph, *, seed: int | None = None) -> None:
+    def __init__(self, graph: OpenGraph, *, seed: int | None = None, kernel_transform: bool = False) -> None:
         super().__init__()
         self.graph = graph
+        self.kernel_transform = kernel_transform
         self.weights = Part()
         self.gate: Gate | None = None
         self._channels = Channels(graph)
@@ -115,7 +119,13 @@ class Supernet(nn.Module):
                 for name, shape in own.items():
                     before = shapes.get(name, (0,) * len(shape))
                     shapes[name] = tuple(map(max, before, shape))
-        return Elastic(shapes, channels if nodes[0].kind is ops.BatchNorm else 0)
+        kernels = elastic_kernels(nodes) if self.kernel_transform else ()
+        return Elastic(shapes, channels if nodes[0].kind is ops.BatchNorm else 0, kernels)
+
+    def layer_of(self, node: OpenNode) -> tuple[str, nn.Module] | None:
+        """Path below `weights`, and layer, of a node of `graph`; None for one without weights or statistics."""
+        name = self._layers.get(node.number)
+        return None if name is None else (name, self.weights.get_submodule(name))
 
     # Choosing
 
@@ -303,8 +313,11 @@ class Supernet(nn.Module):
                     found[f"{step.form.path}.{key}"] = SharedWeight(name=f"weights.{name}.{key}", cut=whole)
                 continue
             held = columns[step.inputs[0]]
+            steps = tuple([(f"weights.{name}.{key}", side) for key, side in module.steps(step.form.operation)])
             for key, cut in module.cuts(step.form.operation, step.form.inputs, held).items():
-                found[f"{step.form.path}.{key}"] = SharedWeight(name=f"weights.{name}.{key}", cut=cut)
+                found[f"{step.form.path}.{key}"] = SharedWeight(
+                    name=f"weights.{name}.{key}", cut=cut, steps=steps if key == "weight" else ()
+                )
             if step.node.kind is ops.BatchNorm:
                 key = "num_batches_tracked"
                 found[f"{step.form.path}.{key}"] = SharedWeight(name=f"weights.{name}.{key}", cut=())
@@ -313,11 +326,12 @@ class Supernet(nn.Module):
     def parameters_of(self, architecture: Architecture) -> dict[str, Tensor]:
         """The trainable weights of an architecture by the names of the closed network: views of the shared ones.
 
-        (Behind an open concatenation they are copies, through which gradients flow.)
+        (Behind an open concatenation, and where kernels are made of larger ones, they are copies, through which
+        gradients flow.)
         """
         shared = dict(self.named_parameters())
         return {
-            name: take(shared[where.name], where.cut)
+            name: _taken(shared, where)
             for name, where in self.shared_weights(architecture).items()
             if where.name in shared
         }
@@ -336,14 +350,22 @@ class Supernet(nn.Module):
         network = build(trace(architecture, shapes, **self.graph.context.to_dict()), seed=0)
         state, shared = network.state_dict(), self.state_dict()
         for name, where in self.shared_weights(architecture).items():
-            state[name].copy_(take(shared[where.name], where.cut))
+            state[name].copy_(_taken(shared, where))
         first = next(self.parameters(), None)
         if first is not None:
             network.to(first.device)
         return network.train(self.training)
 
 
-def supernet(space: Any, inputs: Inputs, *, seed: int | None = None, limit: int = LIMIT, **context: object) -> Supernet:
+def supernet(
+    space: Any,
+    inputs: Inputs,
+    *,
+    seed: int | None = None,
+    limit: int = LIMIT,
+    kernel_transform: bool = False,
+    **context: object,
+) -> Supernet:
     """Make the supernet of a space: the weights of all its architectures, shared.
 
     Args:
@@ -351,6 +373,9 @@ def supernet(space: Any, inputs: Inputs, *, seed: int | None = None, limit: int 
         inputs: Shape of the input without the batch, or several; as for `trace`.
         seed: Of the initial weights; None draws fresh ones. The global random state is not used.
         limit: Most variants of one block's `forward`.
+        kernel_transform: Whether the smaller kernels of a depthwise convolution are made of the larger ones by
+            trainable matrices, as in Once-for-All (`nasturtium.model.kernel_transform`), instead of being their
+            centres; at first the two are the same.
         **context: What the task tells the network, for example `classes=10`.
 
     Returns:
@@ -368,7 +393,15 @@ def supernet(space: Any, inputs: Inputs, *, seed: int | None = None, limit: int 
         >>> torch.equal(net.set(a)(x), net.extract(a)(x))
         True
     """
-    return Supernet(lower(space, inputs, limit=limit, **context), seed=seed)
+    return Supernet(lower(space, inputs, limit=limit, **context), seed=seed, kernel_transform=kernel_transform)
+
+
+def _taken(shared: Mapping[str, Tensor], where: SharedWeight) -> Tensor:
+    """A weight of a closed architecture, out of the supernet's by name."""
+    weight = take(shared[where.name], where.cut)
+    for name, side in where.steps:
+        weight = shrink(weight, shared[name], side)
+    return weight
 
 
 def _state(form: Form) -> bool:
