@@ -1,0 +1,442 @@
+"""Relaxation: a space in which every choice is between branches that can be mixed, and the way back.
+
+Where a space chooses some of several items (`subset`, as a node of a DARTS cell chooses two of its inputs), a mixture
+needs all of them side by side, each with the possibility of being nothing. `relax` makes that space from any other;
+`Relaxation.decode` gives the architecture of the original space that the mixture stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasturtium.errors import IncompatibleError, InvalidInputError, ShapeError
+from nasturtium.graph import operations as graph_operations
+from nasturtium.graph import tensor as ops
+from nasturtium.graph.tensor import ConcreteTensor, tensors
+from nasturtium.graph.tensor import Tensor as Symbol
+from nasturtium.graph.trace import FlatTracer
+from nasturtium.space import Architecture, Block, Choice, Space
+from nasturtium.space.block import is_open
+from nasturtium.space.choice import CopyScope, OneOf, Prefix, Subset, Walk
+from nasturtium.space.open_graph import OpenGraph
+
+Probabilities = Mapping[str, Sequence[float] | Tensor]
+"""Of each decision's options, by the decision's name."""
+
+
+class Absent(Block):
+    """The operation "none": zeros of the shape that a block would return; the block is not computed.
+
+    Args:
+        of: A closed block that returns one image.
+    """
+
+    of: Any
+
+    def forward(self, *xs: Any) -> Symbol:
+        """Return zeros.
+
+        Raises:
+            ShapeError: the block's output has not an input's size, whole or divided by a stride.
+        """
+        shape = _output_shape(self.of, xs)
+        for x in tensors(xs):
+            if len(x.shape) == len(shape) == 3:
+                stride = -(-x.shape[1] // shape[1])
+                if tuple([-(-side // stride) for side in x.shape[1:]]) == shape[1:]:
+                    return ops.zero(x, stride=stride, channels=None if x.channels == shape[0] else shape[0])
+        raise ShapeError(f"No zeros can stand for {type(self.of).__name__}: it returns {shape}, which no stride gives.")
+
+
+def _output_shape(block: Block, xs: tuple[Any, ...]) -> tuple[int, ...]:
+    """Shape that a closed block returns, found on the side."""
+    given = list(tensors(xs))
+    tracer = FlatTracer(given[0].context)
+    made = iter([tracer.apply(graph_operations.Input(x.shape), (), f"x{i}") for i, x in enumerate(given)])
+    found = list(tensors(block.forward(*_replace(xs, made))))
+    if len(found) != 1:
+        raise ShapeError(f"An operation of a mixture returns one tensor, but {type(block).__name__} {len(found)}.")
+    return tuple(found[0].shape)
+
+
+def _replace(value: Any, new: Iterator[ConcreteTensor | Symbol]) -> Any:
+    if isinstance(value, Symbol):
+        return next(new)
+    if isinstance(value, dict):
+        return {key: _replace(item, new) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)([_replace(item, new) for item in value])
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One of the items that a subset chooses among, in the relaxed space."""
+
+    operation: str | None
+    """Decision between its operations, the last of which is none; None where it has no such choice."""
+    edge: str | None
+    """Decision between the item and none; None where the operation's none says as much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All items of one subset."""
+
+    subset: str
+    """The decision of the original space."""
+    k: int
+    """How many it chooses."""
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Relaxation:
+    """A space whose choices can be mixed, for another one; see `relax`."""
+
+    original: Space
+    space: Space
+    """The relaxed one; the original where nothing had to be relaxed."""
+    groups: tuple[Group, ...]
+    names: Mapping[str, str]
+    """Names in the relaxed space of the original's decisions (subsets have none)."""
+
+    def strengths(self, group: Group, probabilities: Probabilities) -> Tensor:
+        """How strong each item of a group is, `(items,)`: its edge's probability times the best operation's."""
+        found = []
+        for item in group.items:
+            strength = torch.ones(())
+            if item.operation is not None:
+                strength = self._values(item.operation, probabilities)[:-1].max()
+            if item.edge is not None:
+                strength = strength * self._values(item.edge, probabilities)[0]
+            found.append(strength)
+        return torch.stack(found)
+
+    def decode(self, probabilities: Probabilities) -> Architecture:
+        """The architecture of the original space that a mixture stands for.
+
+        Of each subset the k strongest items, see `strengths`, and everywhere the most probable option that is not
+        none; of equals the first.
+
+        Args:
+            probabilities: Of every decision of the relaxed space that has two options or more; they need no sum of 1.
+
+        Raises:
+            InvalidInputError: one is missing, or has not as many numbers as options.
+
+        Reference:
+            Liu, Simonyan, Yang (2019), "DARTS", arXiv 1806.09055, section 2.4 (`genotype` of `model_search.py`);
+            Xu et al. (2020), "PC-DARTS", arXiv 1907.05737, section 3.3 (strength by alpha times beta).
+        """
+        groups = {group.subset: group for group in self.groups}
+        vector: list[float] = []
+        for decision in self.original.decisions:
+            if decision.name in groups:
+                scores = self.strengths(groups[decision.name], probabilities).tolist()
+            else:
+                scores = self._values(self.names[decision.name], probabilities)[: decision.count].tolist()
+            ranks = {score: float(rank) for rank, score in enumerate(sorted(set(scores)), start=1)}
+            vector += [ranks[score] for score in scores]
+        return self.original.decode(vector)
+
+    def distribution(self, probabilities: Probabilities) -> dict[str, Tensor]:
+        """What a mixture says of the original space: probabilities of each of its decisions, differentiable.
+
+        An operation has its probability given that it is not none. A subset S has the probability proportional to the
+        product of the strengths of its items, where an item is as strong as the sum of its operations but none times
+        its edge: each node keeps exactly k items, as the derived network does. With it an expected cost counts the
+        choice of edges, not the cost of all that the supernet computes.
+
+        Returns:
+            `(options,)` for each decision of the original space, of sum 1.
+        """
+        groups = {group.subset: group for group in self.groups}
+        found: dict[str, Tensor] = {}
+        for decision in self.original.decisions:
+            if decision.name in groups:
+                found[decision.name] = self._of_subset(decision.choice, groups[decision.name], probabilities)
+            else:
+                values = self._values(self.names[decision.name], probabilities)[: decision.count]
+                found[decision.name] = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
+        return found
+
+    def _of_subset(self, choice: Choice, group: Group, probabilities: Probabilities) -> Tensor:
+        assert isinstance(choice, Subset)
+        masses = []
+        for item in group.items:
+            mass = torch.ones(())
+            if item.operation is not None:
+                mass = self._values(item.operation, probabilities)[:-1].sum()
+            if item.edge is not None:
+                mass = mass * self._values(item.edge, probabilities)[0]
+            masses.append(mass)
+        strengths = torch.stack(masses)
+        products = torch.stack([strengths[list(choice.positions(i))].prod() for i in range(choice.count)])
+        return products / products.sum().clamp_min(torch.finfo(products.dtype).tiny)
+
+    def _values(self, name: str, probabilities: Probabilities) -> Tensor:
+        count = self.space.decision(name).count
+        if name not in probabilities and count == 1:
+            return torch.ones(1)
+        given = probabilities.get(name)
+        values = torch.as_tensor([] if given is None else given)
+        if values.shape != (count,):
+            raise InvalidInputError(
+                f"`probabilities` must give {name!r} {count} numbers, one for each option, got {given!r}."
+            )
+        return values if values.is_floating_point() else values.double()
+
+    def require_mixed(self, mixed: Mapping[str, int], graph: OpenGraph) -> None:
+        """Refuse a space that is no mixture as a whole.
+
+        Args:
+            mixed: Of the relaxed space's supernet, `Supernet.mixed`.
+            graph: That supernet's.
+
+        Raises:
+            IncompatibleError: a decision cannot be mixed, or there is none, or a subset is not added up.
+        """
+        decisions = [d for d in self.space.decisions if d.count > 1]
+        wrong = [d.name for d in decisions if d.name not in mixed]
+        if wrong or not decisions:
+            raise IncompatibleError(
+                f"A mixture decides everything between branches of one shape that are added up, but this space has "
+                f"{'the decisions ' + _some(wrong) + ', which change numbers or shapes' if wrong else 'no decision'}: "
+                "fix them, write them as choices between whole blocks (`one_of(Conv(8, kernel=3), Conv(8, kernel=5))`),"
+                " or use a method that trains single paths."
+            )
+        for group in self.groups:
+            items = {name for item in group.items for name in (item.operation, item.edge) if name is not None}
+            other = _not_added(graph, items)
+            if other is not None:
+                raise IncompatibleError(
+                    f"The items of the subset {group.subset!r} go into {other}, but a mixture of all of them stands "
+                    "for some of them only where they are added up. Add them up, or use a method that trains single "
+                    "paths."
+                )
+
+
+def relax(space: Space, *, edges: bool = False, wrap: Callable[[OneOf | Block], object] | None = None) -> Relaxation:
+    """The space of the mixtures that a space's choices become.
+
+    Every `subset` becomes all of its items. An item that holds one choice between blocks, its operation, gets "none"
+    as a further option of that choice, the last one; another item becomes a choice between itself and none. What else
+    is chosen stays as it is. Names, and the paths of weights, stay too, so that shared weights fit both spaces.
+
+    Args:
+        space: Any.
+        edges: Whether every item becomes a choice between itself and none even where its operation has a none: the
+            place of the weights of PC-DARTS's edges.
+        wrap: Makes of each choice between blocks (or of the item, where it holds none) what stands in its place; for
+            partial channels.
+
+    Returns:
+        The relaxation; the same space where it has no subset (a NAS-Bench-201 cell, a chain of choices).
+
+    Raises:
+        IncompatibleError: the space has conditions or is a table, a walk, or a subset of what is no block.
+
+    Example:
+        >>> import nasturtium as nas
+        >>> from nasturtium.supernets.relaxation import relax
+        >>> relaxed = relax(nas.zoo.darts.space())
+        >>> [d.count for d in relaxed.space.decisions][:3], relaxed.space.decisions[0].name
+        ([8, 8, 8], 'normal_op_0_2')
+    """
+    if space.conditions or space.is_table:
+        raise IncompatibleError(
+            "A mixture cannot keep to conditions (`where`) or to the rows of a table: search the space without them, "
+            "with a penalty on the expected cost."
+        )
+    rewriter = _Rewriter(edges, wrap)
+    block = rewriter.run(space.block)
+    if not isinstance(block, (Block, Choice)) or not rewriter.changed:
+        return Relaxation(original=space, space=space, groups=(), names={d.name: d.name for d in space.decisions})
+    relaxed = Space(block)
+    names, groups = {}, []
+    for decision in space.decisions:
+        if decision.choice in rewriter.groups:
+            subset, items = rewriter.groups[decision.choice]
+            made = tuple([
+                Item(
+                    operation=None if operation is None else relaxed.decision(operation).name,
+                    edge=None if edge is None else relaxed.decision(edge).name,
+                )
+                for operation, edge in items
+            ])  # fmt: skip
+            groups.append(Group(subset=decision.name, k=subset.k, items=made))
+        else:
+            names[decision.name] = relaxed.decision(rewriter.choices[decision.choice]).name
+    return Relaxation(original=space, space=relaxed, groups=tuple(groups), names=names)
+
+
+class _Rewriter:
+    """Makes the relaxed block; one open object becomes one object."""
+
+    def __init__(self, edges: bool, wrap: Callable[[OneOf | Block], object] | None) -> None:
+        self.edges = edges
+        self.wrap = wrap
+        self.changed = False
+        self.choices: dict[Choice, Choice] = {}
+        self.groups: dict[Choice, tuple[Subset, list[tuple[Choice | None, Choice | None]]]] = {}
+        self._with_none: set[Choice] = set()
+        self._done: dict[int, object] = {}
+        self._keep: list[object] = []
+        self._scopes: dict[CopyScope, CopyScope] = {}
+
+    def run(self, value: object) -> object:
+        """The relaxed value."""
+        self._mark(value, set())
+        made = self.rewrite(value)
+        for old, new in self._scopes.items():
+            new.value = self._done.get(id(old.value), old.value)
+        return made
+
+    def _mark(self, value: object, seen: set[int]) -> None:
+        """Note which choices get none: those that are the only operation of an item of a subset."""
+        if not is_open(value) or id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, Subset):
+            for own in map(list, map(operation_choices, value.options)):
+                self._with_none.update(own if len(own) == 1 else ())
+        parts: tuple[object, ...] = value if isinstance(value, tuple) else ()
+        if isinstance(value, Block):
+            parts = value.values
+        elif isinstance(value, Prefix):
+            parts = (value.length, *value.items)
+        elif isinstance(value, Choice):
+            parts = value.choices
+        for part in parts:
+            self._mark(part, seen)
+
+    def rewrite(self, value: object) -> object:
+        """What stands for a value."""
+        if not is_open(value):
+            return value
+        found = self._done.get(id(value))
+        if found is None:
+            found = self._done[id(value)] = self._make(value)
+            self._keep.append(value)
+        return found
+
+    def _make(self, value: object) -> object:
+        if isinstance(value, Block):
+            return type(value)(**{name: self.rewrite(getattr(value, name)) for name in value._field_names})
+        if isinstance(value, tuple):
+            return tuple(map(self.rewrite, value))
+        if isinstance(value, Prefix):
+            return Prefix(map(self.rewrite, value.items), self.rewrite(value.length))
+        if isinstance(value, Subset):
+            return self._subset(value)
+        if isinstance(value, OneOf):
+            return self._one_of(value)
+        if isinstance(value, Walk):
+            raise IncompatibleError(f"{value!r} is a path, which no mixture of branches stands for.")
+        assert isinstance(value, Choice)
+        return self._remember(value, self._copy(value))
+
+    def _copy(self, choice: Choice) -> Any:
+        new = object.__new__(type(choice))
+        new.__dict__.update({k: v for k, v in choice.__dict__.items() if k != "_index"})
+        if choice.scope is not None:
+            new.scope = self._scopes.setdefault(choice.scope, CopyScope())
+        return new
+
+    def _remember(self, old: Choice, new: Choice) -> Choice:
+        self.choices[old] = new
+        return new
+
+    def _one_of(self, choice: OneOf) -> object:
+        new = self._copy(choice)
+        new.options = tuple(map(self.rewrite, choice.options))
+        if choice in self._with_none:
+            new.options += (Absent(first_closed(choice.options[0])),)
+            new.count = new.width = len(new.options)
+        self._remember(choice, new)
+        if self.wrap is not None and _between_blocks(choice):
+            self.changed = True
+            return self.wrap(new)
+        return new
+
+    def _subset(self, choice: Subset) -> object:
+        wrong = [o for o in choice.options if not isinstance(o, Block) and not _between_blocks(o)]
+        if wrong:
+            raise IncompatibleError(
+                f"A mixture needs blocks to add up, but a subset chooses among values such as {wrong[0]!r}: "
+                "write it as a subset of blocks."
+            )
+        self.changed = True
+        made, group = [], []
+        for option in choice.options:
+            own = list(operation_choices(option))
+            operation = own[0] if len(own) == 1 else None
+            item: Any = self.rewrite(option)
+            if operation is None and self.wrap is not None and not own:
+                item = self.wrap(item)
+            edge = None
+            if operation is None or self.edges:
+                edge = OneOf((item, Absent(first_closed(option))))
+                item = edge
+            made.append(item)
+            group.append((None if operation is None else self.choices[operation], edge))
+        self.groups[choice] = (choice, group)  # type: ignore[assignment]
+        return tuple(made)
+
+
+def _between_blocks(value: object) -> bool:
+    return isinstance(value, OneOf) and all(isinstance(option, Block) for option in value.options)
+
+
+def operation_choices(value: object) -> Iterator[OneOf]:
+    """The choices between blocks that a value holds, those within other choices left out."""
+    if isinstance(value, OneOf):
+        if _between_blocks(value):
+            yield value
+    elif isinstance(value, Block):
+        for field in value.values:
+            yield from operation_choices(field)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from operation_choices(item)
+
+
+def first_closed(value: Any) -> Any:
+    """A value with the first option of everything that it leaves open."""
+    if not is_open(value):
+        return value
+    if isinstance(value, Block):
+        return type(value)(**{name: first_closed(getattr(value, name)) for name in value._field_names})
+    if isinstance(value, tuple):
+        return tuple(map(first_closed, value))
+    if isinstance(value, Prefix):
+        return tuple(map(first_closed, value.items[: value.lengths[0]]))
+    assert isinstance(value, Choice)
+    return first_closed(value.value_at(0))
+
+
+def _not_added(graph: OpenGraph, names: set[str]) -> str | None:
+    """The kind of the first operation of several inputs that reads what some decisions select and does not add up."""
+    positions = {i for i, decision in enumerate(graph.decisions) if decision.name in names}
+    reached: set[int] = set()
+    for node in graph.nodes:
+        selects = any(value.support & positions for value in node.inputs)
+        follows = any(n in reached for value in node.inputs for n in value.leaves())
+        if selects or follows:
+            if node.kind is graph_operations.Add:
+                continue
+            if len(node.inputs) > 1:
+                return node.kind.kind
+            reached.add(node.number)
+    return None
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    listed = ", ".join(map(repr, names[:most]))
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
