@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Container
 from typing import Any
 
 from torch import Tensor, nn
@@ -112,7 +113,7 @@ class Network(Part):
         return self._description
 
 
-def build(graph: Graph, *, seed: int | None = None) -> Network:
+def build(graph: Graph, *, seed: int | None = None, given: Container[str] = ()) -> Network:
     """Make the PyTorch module of a graph, in training mode, with drawn weights.
 
     The module trains, copies, pickles, compiles (`torch.compile(model, fullgraph=True)`) and exports
@@ -128,6 +129,8 @@ def build(graph: Graph, *, seed: int | None = None) -> Network:
         seed: Of the weights: those at a path depend only on (seed, path, shape), see `model.initialize`.
             None draws fresh ones each time. The global random state is neither used nor changed; a user's own
             modules (`nas.Module`) draw from the global generator, which is seeded for them and then restored.
+        given: Names of weights that the caller writes afterwards: a layer that has no others is not drawn, which is
+            most of the time that a large network takes to make. Until then they are as allocated.
 
     Returns:
         A module whose parameter names are the graph's weight paths ("layers.2.blocks.0.expand.conv.weight").
@@ -147,18 +150,18 @@ def build(graph: Graph, *, seed: int | None = None) -> Network:
         while path in made and not _fits(made[path], node, shapes):
             path += "_"
         if path not in made:
-            made[path] = (node, shapes, _layer(node, shapes, seed))
+            made[path] = (node, shapes, _layer(node, shapes, seed, path, given))
         layers[index] = made[path][2]
         paths[index] = path
     return Network(graph, layers, paths)
 
 
-def _layer(node: Node, shapes: tuple[tuple[int, ...], ...], seed: int) -> Layer:
+def _layer(node: Node, shapes: tuple[tuple[int, ...], ...], seed: int, path: str, given: Container[str]) -> Layer:
     if isinstance(node.operation, Opaque):
         with isolated_random_state(path_seed(seed, node.path)):
             return layer(node.operation, *shapes)
     made = layer(node.operation, *shapes)
-    if isinstance(made, nn.Module) and next(made.parameters(), None) is not None:
+    if isinstance(made, nn.Module) and any(f"{path}.{name}" not in given for name, _ in made.named_parameters()):
         initialize(made, path_generator(seed, node.path))
     return made
 

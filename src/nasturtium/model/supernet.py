@@ -347,9 +347,10 @@ class Supernet(nn.Module):
             InvalidArchitectureError: the architecture is not of the supernet's space.
         """
         shapes = dict(zip(self.graph.inputs, self.graph.input_shapes, strict=True))
-        network = build(trace(architecture, shapes, **self.graph.context.to_dict()), seed=0)
+        places = self.shared_weights(architecture)
+        network = build(trace(architecture, shapes, **self.graph.context.to_dict()), seed=0, given=places)
         state, shared = network.state_dict(), self.state_dict()
-        for name, where in self.shared_weights(architecture).items():
+        for name, where in places.items():
             state[name].copy_(_taken(shared, where))
         first = next(self.parameters(), None)
         if first is not None:
