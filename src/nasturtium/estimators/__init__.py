@@ -18,6 +18,7 @@ __all__ = [
     "Job",
     "Tabular",
     "Trained",
+    "ZeroCost",
     "from_dict",
     "load_weights",
     "make_table",
@@ -25,6 +26,7 @@ __all__ = [
     "merge_repeats",
     "read_correct",
     "table",
+    "zero_cost",
 ]
 
 _WHERE = {
@@ -32,26 +34,31 @@ _WHERE = {
     "Extrapolated": "curve",
     "Tabular": "tables",
     "Trained": "trained",
+    "ZeroCost": "zero_cost",
     "load_weights": "final",
     "make_table": "tables",
     "measure_test": "final",
     "merge_repeats": "tables",
     "read_correct": "results",
     "table": "tables",
+    "zero_cost": "",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module 'nasturtium.estimators' has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"nasturtium.estimators.{_WHERE[name]}"), name)
+    module = importlib.import_module(f"nasturtium.estimators.{_WHERE[name] or name}")
+    found = getattr(module, name) if _WHERE[name] else module
     globals()[name] = found
     return found
 
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from nasturtium.estimators import zero_cost
     from nasturtium.estimators.curve import Extrapolated
     from nasturtium.estimators.final import load_weights, measure_test
     from nasturtium.estimators.results import read_correct
     from nasturtium.estimators.tables import Column, Tabular, make_table, merge_repeats, table
     from nasturtium.estimators.trained import Trained
+    from nasturtium.estimators.zero_cost import ZeroCost

@@ -13,6 +13,7 @@ ESTIMATORS: dict[str, str] = {
     "extrapolated": "nasturtium.estimators.curve:Extrapolated",
     "tabular": "nasturtium.estimators.tables:Tabular",
     "trained": "nasturtium.estimators.trained:Trained",
+    "zero-cost": "nasturtium.estimators.zero_cost:ZeroCost",
 }
 """Classes by the "type" that their `to_dict` writes; each has `from_dict`. Imported when asked for."""
 
