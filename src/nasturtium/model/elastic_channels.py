@@ -112,8 +112,12 @@ class Channels:
         found: list[Columns] = []
         for step in resolved.steps:
             inputs = [found[i] for i in step.inputs]
-            found.append(self._columns(step.node, step.form, inputs) if self._gated[step.node.number] else None)
+            found.append(self.of(step.node, step.form, inputs))
         return found
+
+    def of(self, node: OpenNode, form: Form, inputs: list[Columns]) -> Columns:
+        """What the output of a node holds, from what its inputs hold."""
+        return self._columns(node, form, inputs) if self._gated[node.number] else None
 
     def _columns(self, node: OpenNode, form: Form, inputs: list[Columns]) -> Columns:
         if node.kind is ops.Concat:

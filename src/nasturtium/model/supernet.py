@@ -21,10 +21,10 @@ from nasturtium.model.elastic import WEIGHTED, Cut, Elastic, initialize_elastic,
 from nasturtium.model.elastic_channels import Channels, Columns
 from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
 from nasturtium.model.kernel_transform import Steps, elastic_kernels, shrink
-from nasturtium.model.layers import add, layer
+from nasturtium.model.layers import layer
 from nasturtium.model.mix import Gate
+from nasturtium.model.mixture import Executor, PlainExecutor, soft_executor, write_program
 from nasturtium.space import Architecture
-from nasturtium.space.diagram import Diagram
 from nasturtium.space.lowering import LIMIT, lower
 from nasturtium.space.open_graph import Form, OpenGraph, OpenNode
 
@@ -78,6 +78,8 @@ class Supernet(nn.Module):
         self._indices: tuple[int, ...] = (0,) * len(graph.decisions)
         self._active: _Plan | None = None
         self._mixed: tuple[int, ...] = ()
+        self._optimize = True
+        self._executors: dict[tuple[tuple[int, ...], tuple[int, ...], bool], Executor] = {}
         self._make_layers(secrets.randbits(62) if seed is None else seed)
 
     # Making
@@ -174,12 +176,14 @@ class Supernet(nn.Module):
         decisions = self.graph.decisions
         return {decisions[p].name: decisions[p].count for p in sorted(selected - elastic)}
 
-    def mix(self, gate: Gate | None, decisions: list[str] | None = None) -> Self:
+    def mix(self, gate: Gate | None, decisions: list[str] | None = None, *, optimize: bool = True) -> Self:
         """Mix the branches of decisions by a gate; the other decisions stay as `set` left them.
 
         Args:
             gate: Gives the weights; None to go back to the single path.
             decisions: Names of those to mix; None for all of `mixed`.
+            optimize: Whether a mixture whose weights are all tensors may be computed by another program with the same
+                outputs and gradients, within rounding; False computes every layer as it stands in the graph.
 
         Returns:
             This supernet.
@@ -200,7 +204,8 @@ class Supernet(nn.Module):
             )
         positions = {d.name: i for i, d in enumerate(self.graph.decisions)}
         self.gate = gate
-        self._mixed = tuple([positions[name] for name in names]) if gate is not None else ()
+        self._mixed = tuple(sorted([positions[name] for name in names])) if gate is not None else ()
+        self._optimize = optimize
         return self
 
     # Running
@@ -267,33 +272,15 @@ class Supernet(nn.Module):
         assert self.gate is not None
         decisions = self.graph.decisions
         weights = {p: self.gate.weights(decisions[p].name, decisions[p].count) for p in self._mixed}
-        nodes: dict[int, Tensor] = dict(enumerate(inputs))
-        mixtures: dict[int, Tensor] = {}
-
-        def value(diagram: Diagram) -> Tensor:
-            while diagram.children and diagram.variable not in weights:
-                diagram = diagram.children[self._indices[diagram.variable]]
-            if not diagram.children:
-                assert isinstance(diagram.value, int)
-                return node(self.graph.nodes[diagram.value])
-            found = mixtures.get(diagram.number)
-            if found is None:
-                pairs = zip(weights[diagram.variable], diagram.children, strict=True)
-                parts = [w * value(c) for w, c in pairs if isinstance(w, Tensor) or w != 0]
-                found = mixtures[diagram.number] = add(*parts)
-            return found
-
-        def node(open_node: OpenNode) -> Tensor:
-            found = nodes.get(open_node.number)
-            if found is None:
-                form = open_node.forms.at(self._indices)
-                if not isinstance(form, Form):  # its own forms do not depend on the mixed decisions
-                    form = open_node.variants[0]
-                reads = [value(v) for v in open_node.inputs]
-                found = nodes[open_node.number] = self._call(open_node, form, None)(*reads)
-            return found
-
-        return [value(diagram) for _, diagram in self.graph.outputs]
+        soft = all(isinstance(given, Tensor) for given in weights.values())
+        fixed = tuple([0 if p in weights else index for p, index in enumerate(self._indices)])
+        key = (fixed, self._mixed, soft and self._optimize)
+        executor = self._executors.get(key)
+        if executor is None:
+            program = write_program(self.graph, self._channels, self._mixed, fixed, self._call)
+            executor = soft_executor(program, optimize=self._optimize) if soft else PlainExecutor(program)
+            self._executors[key] = executor
+        return executor(inputs, weights)
 
     # Taking out
 
