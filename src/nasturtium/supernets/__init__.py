@@ -2,20 +2,35 @@
 
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
 from nasturtium.supernets.extremes import extreme
+from nasturtium.supernets.one_shot import DroppedPaths, OneShot, OnlyPath
+from nasturtium.supernets.paths import CostBalanced, Fair, Independent, PathSampler
 from nasturtium.supernets.searcher import Found, Run, Searcher, SearchResult
-from nasturtium.supernets.single_path import SinglePathResult, load, measure, save, train_single_path
+from nasturtium.supernets.single_path import SinglePathResult, measure, train_single_path
+from nasturtium.supernets.storage import insert, load, save, start_from
+from nasturtium.supernets.trust import Trust, measure_trust
 
 __all__ = [
+    "CostBalanced",
+    "DroppedPaths",
+    "Fair",
     "Found",
+    "Independent",
+    "OneShot",
+    "OnlyPath",
+    "PathSampler",
     "Run",
     "SearchResult",
     "Searcher",
     "SinglePathResult",
+    "Trust",
     "calibration_batches",
     "extreme",
+    "insert",
     "load",
     "measure",
+    "measure_trust",
     "recalibrate",
     "save",
+    "start_from",
     "train_single_path",
 ]

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
-from nasturtium.errors import InvalidInputError, StoreError, TrialError
+from nasturtium.errors import InvalidInputError
 from nasturtium.model import Supernet
 from nasturtium.space import Architecture, Space
-from nasturtium.space.space import Sampler
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
+from nasturtium.supernets.paths import Draw, PathSampler, sampler_from
+from nasturtium.supernets.shared_training import Circumstances, LossFunction, Record, SharedTraining
+from nasturtium.supernets.storage import load, save
 from nasturtium.tasks import Split, Task
-from nasturtium.training import Evaluation, Recipe, evaluate, resolve_device
-from nasturtium.training.evaluation import check_logits, outputs_of
-from nasturtium.training.feed import Feed
-from nasturtium.training.optimization import make_optimizer, schedule
-from nasturtium.training.randomness import derived_seed, local_randomness
+from nasturtium.training import Evaluation, Recipe, evaluate
+from nasturtium.training.randomness import derived_seed
 
-VERSION = 1
+__all__ = ["SinglePathResult", "load", "measure", "save", "train_single_path"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinglePathResult:
     """What a training of shared weights came to; the supernet holds them."""
 
-    history: tuple[Mapping[str, float], ...]
-    """One record an epoch: "epoch" (from 1), "loss" (mean over the paths), "learning_rate", "seconds"."""
+    history: tuple[Record, ...]
+    """One record an epoch: "epoch" (from 1), "loss" (mean over the paths), "learning_rate", "seconds", "paths"."""
     paths: int
     """Paths trained, repetitions counted."""
     seconds: float
+    """Time in training, summed over interruptions."""
+    steps: int
+    """Updates of the weights."""
+    resumed: int
+    """Epochs that were taken from a checkpoint."""
 
 
 def train_single_path(
@@ -50,122 +48,116 @@ def train_single_path(
     *,
     epochs: int,
     seed: int,
-    sampler: Sampler = "hierarchical",
+    sampler: str | PathSampler = "hierarchical",
     paths: int = 1,
     always: Sequence[Architecture] = (),
     device: str | torch.device = "cpu",
-    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    directory: Path | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+    parts: int | None = None,
+    parallel: bool = False,
+    on_epoch: Callable[[Record], None] | None = None,
 ) -> SinglePathResult:
-    """Train a supernet in place on the train split: in every step a few random paths, gradients summed.
+    """Train a supernet in place on the train split: in every step a few random paths, then one update.
 
-    Weights that no path of a step uses get no gradient and no weight decay in that step (where a path uses a slice of
-    a weight, decay and momentum act on the whole weight). Cost a step: that of the drawn networks.
+    Weights that no path of a step uses get no gradient, no weight decay and no momentum in that step (where a path uses
+    a slice of a weight, decay and momentum act on the whole weight). Gradients are averaged over the step's paths; with
+    `Fair` they are summed. Cost a step: that of the drawn networks.
+
+    Which paths and images a step has depends on the seed and the epoch alone, so a training that is killed and called
+    again with the same arguments and `directory` ends with bit-identical weights.
 
     Args:
         supernet: Of the space, for the task's inputs and classes; moved to the device.
         space: Where paths are drawn from.
         task: Its validation and test splits are never read here.
-        recipe: How; None for the default one. Its `ema`, `precision` and `memory_format` must be the default ones.
+        recipe: How; None for the default one. An `ema` replaces the weights at the end by their average, those of paths
+            not taken included.
         epochs: Passes over the train images, at least 1.
         seed: Determines everything random.
-        sampler: "hierarchical" (each active decision uniform; what SPOS and Once-for-All do) or "uniform".
-        paths: Random paths in each step, at least 1 where `always` is empty.
+        sampler: How paths are drawn: "hierarchical" (each active decision uniform; what SPOS and Once-for-All do),
+            "uniform" (over architectures), "fair", "cost_balanced", or a rule of `nasturtium.supernets.paths`.
+        paths: Draws in each step, at least 1 where `always` is empty.
         always: Architectures trained in every step besides: the sandwich rule gives the smallest and the largest.
         device: "cpu", "cuda", "cuda:1" or "auto".
+        directory: Of the checkpoint; see `Circumstances`.
+        initial: Weights to start from; see `Circumstances`.
+        parts: Of each batch; see `Circumstances`.
+        parallel: Whether several processes train together; see `Circumstances`.
         on_epoch: Called with each epoch's record.
 
     Returns:
         The history.
 
     Raises:
-        InvalidInputError: an argument is out of range.
+        InvalidInputError: an argument is out of range, or the checkpoint belongs to another training.
         TrialError: kind "diverged": the loss is not finite.
+        StoreError: the checkpoint cannot be written or is damaged.
 
     Reference:
         Guo et al. (2020), "Single Path One-Shot Neural Architecture Search with Uniform Sampling", arXiv 1904.00420,
         section 3.2; Yu et al. (2020), "BigNAS", arXiv 2003.11142, section 3.1 (the sandwich rule).
-        Differs from the papers: norms keep their weights; no distillation into the smaller paths of a sandwich.
+        Differs from the papers: norms keep the weights that the space gives them; no distillation into the smaller
+        paths of a sandwich.
     """
-    recipe = recipe or Recipe()
-    if epochs < 1 or paths < 0 or (not paths and not always):
-        raise InvalidInputError(
-            f"`epochs` must be at least 1, and each step needs a path, got epochs={epochs!r}, paths={paths!r} and "
-            f"{len(always)} in `always`."
-        )
-    if recipe.ema is not None or recipe.precision == "bfloat16" or recipe.memory_format == "channels_last":
-        raise InvalidInputError("Single-path training has no `ema`, `bfloat16` or `channels_last` yet: leave them out.")
-    target = resolve_device(device)
-    supernet.mix(None).to(target)
-    draw = _Draw(space, Random(seed), sampler, paths, tuple(always))
-    feed = Feed(task.split("train"), task, device=target, augmentation=recipe.augmentation(task.augmentation))
-    batch = recipe.batch_for(len(feed))
-    optimizer = make_optimizer(supernet, recipe, batch)
-    for group in optimizer.param_groups:
-        group["fused"] = False  # the fused kernel refuses weights that have their first gradient later than others
-    steps = len(feed) // batch
-    history: list[Mapping[str, float]] = []
-    for epoch in range(epochs):
-        begin = time.perf_counter()
-        generator = torch.Generator().manual_seed(derived_seed(seed, epoch, 0))
-        supernet.train()
-        total = torch.zeros((), device=target)
-        with local_randomness(derived_seed(seed, epoch, 1), target):
-            for index, (x, y) in enumerate(feed.shuffled(batch, generator, torch.contiguous_format)):
-                rate = recipe.peak_learning_rate(batch) * schedule(epoch * steps + index, epochs * steps, recipe.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.zero_grad(set_to_none=True)
-                total += _step(supernet, draw, x, y, task, recipe)
-                if recipe.clip is not None:
-                    torch.nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip)
-                optimizer.step()
-        loss = float(total) / steps
-        if not math.isfinite(loss):
-            raise TrialError(f"The supernet diverged in epoch {epoch + 1}: lower the learning rate.", kind="diverged")
-        record = {
-            "epoch": float(epoch + 1),
-            "loss": loss,
-            "learning_rate": float(optimizer.param_groups[0]["lr"]),
-            "seconds": time.perf_counter() - begin,
-        }
-        history.append(record)
-        if on_epoch is not None:
-            on_epoch(record)
-    supernet.eval()
-    return SinglePathResult(history=tuple(history), paths=draw.drawn, seconds=sum(h["seconds"] for h in history))
+    if isinstance(paths, bool) or not isinstance(paths, int) or paths < 0 or (not paths and not always):
+        raise InvalidInputError(f"Each step needs a path, got paths={paths!r} and {len(always)} in `always`.")
+    rule = sampler_from(sampler)
+    circumstances = Circumstances(
+        task=task, recipe=recipe or Recipe(), epochs=epochs, seed=seed, device=device, directory=directory,
+        initial=initial or {}, parts=parts, parallel=parallel, on_epoch=on_epoch,
+    )  # fmt: skip
+    training = SharedTraining(
+        supernet.mix(None), circumstances, method="single path", sampler=rule.to_dict(), paths=paths,
+        always=[dict(a.decisions) for a in always],
+    )  # fmt: skip
+    method = _SinglePath(
+        training=training, draw=rule.bind(space, task.input_shape, task.context), summed=rule.summed, seed=seed,
+        draws=paths, always=tuple(always),
+    )  # fmt: skip
+    training.complete(method)
+    return SinglePathResult(
+        history=tuple(training.history), paths=round(sum(r["paths"] for r in training.history)),
+        seconds=training.seconds, steps=epochs * training.steps, resumed=training.resumed,
+    )  # fmt: skip
 
 
-def _step(supernet: Supernet, draw: _Draw, x: Tensor, y: Tensor, task: Task, recipe: Recipe) -> Tensor:
-    """Gradients of one step, added up over its paths; the mean of their losses."""
-    total = torch.zeros((), device=x.device)
-    architectures = list(draw.step())
-    for architecture in architectures:
-        logits, auxiliary = outputs_of(supernet.set(architecture)(x))
-        check_logits(logits, task)
-        loss = functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-        for extra in auxiliary:
-            loss = loss + recipe.auxiliary_weight * functional.cross_entropy(extra, y)
-        (loss / len(architectures)).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach() / len(architectures)
-    return total
+@dataclass(kw_only=True)
+class _SinglePath:
+    """Which paths each step trains, and their gradients."""
 
-
-@dataclass
-class _Draw:
-    """Which paths each step trains."""
-
-    space: Space
-    rng: Random
-    sampler: Sampler
-    paths: int
+    training: SharedTraining
+    draw: Draw
+    summed: bool
+    seed: int
+    draws: int
     always: tuple[Architecture, ...]
+    rng: Random = field(default_factory=Random)
+    step_paths: list[Architecture] = field(default_factory=list)
     drawn: int = 0
 
-    def step(self) -> Iterator[Architecture]:
-        self.drawn += self.paths + len(self.always)
-        yield from self.always
-        for _ in range(self.paths):
-            yield self.space.sample(self.rng, self.sampler)
+    def begin(self, epoch: int) -> None:
+        self.rng = Random(derived_seed(self.seed, epoch, 3))
+        self.drawn = 0
+
+    def step(self, progress: float) -> None:
+        self.step_paths = [*self.always, *[path for _ in range(self.draws) for path in self.draw(self.rng)]]
+        self.drawn += len(self.step_paths)
+
+    def gradients(self, x: Tensor, y: Tensor, loss: LossFunction, weight: float) -> Tensor:
+        """Paths one after the other, so that one is in memory at a time."""
+        count = len(self.step_paths)
+        scale = weight if self.summed else weight / count
+        total = torch.zeros((), device=x.device)
+        for path in self.step_paths:
+            self.training.supernet.set(path)
+            found = loss(self.training.run(x), y)
+            (scale * found).backward()  # type: ignore[no-untyped-call]
+            total += found.detach() / count
+        return total
+
+    def record(self) -> Mapping[str, float]:
+        return {"paths": float(self.drawn)}
 
 
 def measure(
@@ -193,45 +185,3 @@ def measure(
         batches = calibration_batches(task, seed=seed, device=device)
     recalibrate(network, batches)
     return evaluate(network, task, split)  # type: ignore[arg-type]
-
-
-def save(supernet: Supernet, path: str | Path) -> None:
-    """Write the shared weights as safetensors, at once or not at all.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
-    target = Path(path)
-    text = json.dumps({"version": VERSION, "kind": "supernet", "decisions": _decisions(supernet)})
-    partial = target.with_name(target.name + ".partial")
-    try:
-        state = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
-        save_file(state, partial, metadata={"nasturtium": text})
-        partial.replace(target)
-    except OSError as error:
-        raise StoreError(f"The supernet cannot be written to {str(target)!r}: {error}.") from error
-
-
-def load(supernet: Supernet, path: str | Path) -> None:
-    """Read shared weights into a supernet of the same space.
-
-    Raises:
-        StoreError: the file cannot be read, or is of another space.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("nasturtium", "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except Exception as error:  # the reader raises its own types
-        raise StoreError(f"The supernet cannot be read from {str(path)!r}: {error}.") from error
-    own = supernet.state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    if header.get("version") != VERSION or header.get("decisions") != _decisions(supernet):
-        raise StoreError(f"{str(path)!r} holds the weights of another space, or no supernet of version {VERSION}.")
-    if {name: tuple(tensor.shape) for name, tensor in state.items()} != shapes:
-        raise StoreError(f"The weights in {str(path)!r} have other shapes: the supernet's inputs or classes differ.")
-    supernet.load_state_dict(state)
-
-
-def _decisions(supernet: Supernet) -> dict[str, list[str]]:
-    return {d.name: list(d.labels) for d in supernet.graph.decisions}

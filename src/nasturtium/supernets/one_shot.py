@@ -1,0 +1,225 @@
+"""One-Shot: all operations at once while training, with whole paths dropped; sub-networks by zeroing the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasturtium.errors import IncompatibleError, InvalidInputError
+from nasturtium.model import Supernet, supernet
+from nasturtium.space import Architecture, Space
+from nasturtium.supernets.calibration import calibration_batches
+from nasturtium.supernets.searcher import Found, Run, SearchResult
+from nasturtium.supernets.shared_training import Circumstances, LossFunction, SharedTraining
+from nasturtium.supernets.single_path import measure
+from nasturtium.tasks import Task
+from nasturtium.training import Recipe
+from nasturtium.training.randomness import derived_seed
+
+
+class DroppedPaths:
+    """A gate that adds up the branches, some of them dropped at random; a drawn pattern holds until the next `draw`.
+
+    A branch of a decision with k options is dropped with probability `rate^(1/k)`, independently: all of a decision's
+    branches are dropped together with probability `rate`, whatever their number; its sum is then zero (one branch with
+    weight 0 is computed). Weights are 1 or 0: what is kept is not scaled.
+
+    Args:
+        counts: Number of options by decision, as `Supernet.mixed` gives them.
+
+    Reference:
+        Bender et al. (2018), "Understanding and simplifying one-shot architecture search", ICML, section 3.2.
+        Differs from the paper: there k is the number of paths that come into an operation.
+    """
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = dict(counts)
+        self._weights: dict[str, list[Tensor | float]] = {name: [1.0] * k for name, k in self._counts.items()}
+
+    def draw(self, rate: float, generator: torch.Generator | None = None) -> None:
+        """Draw which branches are dropped.
+
+        Args:
+            rate: Probability that all branches of a decision are, in [0, 1).
+            generator: On the CPU; None for PyTorch's global one.
+        """
+        numbers = iter(torch.rand(sum(self._counts.values()), generator=generator).tolist())
+        for name, count in self._counts.items():
+            chance = rate ** (1.0 / count) if rate > 0 else 0.0
+            kept: list[Tensor | float] = [0.0 if next(numbers) < chance else 1.0 for _ in range(count)]
+            if not any(kept):
+                kept[0] = torch.zeros(())  # a tensor, so that something is computed and its shape known
+            self._weights[name] = kept
+
+    def weights(self, decision: str, count: int) -> Any:
+        """Ones and zeros, `(count,)`."""
+        return self._weights[decision]
+
+
+class OnlyPath:
+    """A gate that zeroes every branch but those of one architecture: a sub-network of a trained sum.
+
+    Decisions that are not active in it keep their first option, which no output reads.
+
+    Args:
+        architecture: Of the supernet's space.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._chosen = dict(architecture.decisions)
+
+    def weights(self, decision: str, count: int) -> Sequence[float]:
+        """One 1, `(count,)`."""
+        chosen = self._chosen.get(decision, 0)
+        return [1.0 if i == chosen else 0.0 for i in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShot:
+    """Train the sum of all operations with path dropout, then compare random sub-networks by zeroing the others.
+
+    Cost a step: that of all branches that are kept. A `Searcher`.
+
+    Args:
+        epochs: Passes over the train images, at least 1.
+        dropout: Probability at the end that all branches of a decision are dropped, in [0, 1).
+        ramp: Share of the training over which that probability rises linearly from 0, in [0, 1]; then it stays.
+        samples: Random architectures that are measured, at least 1; thousands in the paper.
+        keep: How many of them, the best, the result has; 10 in the paper.
+        recipe: How the weights are trained.
+        parts: Of each batch, each with its own norms' statistics and pattern of dropped paths ("ghost" batches; 16 of a
+            batch of 1,024 in the paper); see `Circumstances`.
+        calibration: Train images from which norms' statistics are taken for each measured architecture.
+
+    Reference:
+        Bender et al. (2018), "Understanding and simplifying one-shot architecture search", ICML, sections 3.1 to 3.4.
+        Differs from the paper: the weights that a step does not use are not decayed at all (there only the L2 term is
+        left out); norms' statistics of a sub-network are measured anew, there they are those of the batch.
+    """
+
+    epochs: int = 30
+    dropout: float = 0.1
+    ramp: float = 1.0
+    samples: int = 200
+    keep: int = 10
+    recipe: Recipe = field(default_factory=Recipe)
+    parts: int = 1
+    calibration: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "samples", "keep", "parts"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"`{name}` must be an integer of 1 or more, got {value!r}.")
+        if not 0 <= self.dropout < 1 or not 0 <= self.ramp <= 1:
+            raise InvalidInputError(
+                f"`dropout` must be in [0, 1) and `ramp` in [0, 1], got {self.dropout!r} and {self.ramp!r}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"type": "one_shot", **asdict(self), "recipe": self.recipe.to_dict()}
+
+    def rate_at(self, progress: float) -> float:
+        """The probability that all branches of a decision are dropped, when a share of the training is done."""
+        return self.dropout * min(1.0, progress / self.ramp) if self.ramp > 0 else self.dropout
+
+    def check(self, space: Space, task: Task) -> None:
+        """See `Searcher`: each decision must select among tensors of one shape, so that branches can be added.
+
+        Raises:
+            IncompatibleError: some decisions do not.
+        """
+        self._made(space, task, seed=0)
+
+    def _made(self, space: Space, task: Task, seed: int) -> Supernet:
+        made = supernet(space, task.input_shape, seed=seed, **task.context)
+        left = sorted({d.name for d in space.decisions if d.count > 1} - set(made.mixed))
+        if left:
+            raise IncompatibleError(
+                f"One-Shot adds up the branches of every decision, but {', '.join(left[:5])}"
+                f"{' …' if len(left) > 5 else ''} cannot be added up: a decision that changes a width, a kernel or a "
+                "shape has single paths only. Train single paths (`train_single_path`, `SharedWeights`), or write the "
+                "options as blocks of one output shape."
+            )
+        return made
+
+    def train(self, shared: Supernet, run: Run, *, parallel: bool = False) -> SharedTraining:
+        """Train a supernet in place, by the sum; it is left in evaluation mode, with single paths.
+
+        Args:
+            shared: All of whose decisions are `mixed`.
+            run: Task, seed, device, folder.
+            parallel: Whether several processes train together; see `Circumstances`.
+
+        Raises:
+            TrialError: kind "diverged": the loss is not finite.
+        """
+        gate = DroppedPaths(shared.mixed)
+        circumstances = Circumstances(
+            task=run.task, recipe=self.recipe, epochs=self.epochs, seed=run.seed, device=run.device,
+            directory=run.directory, initial=run.initial, parts=self.parts, parallel=parallel,
+            on_epoch=run.report,
+        )  # fmt: skip
+        training = SharedTraining(
+            shared.mix(gate), circumstances, method="one shot", dropout=self.dropout, ramp=self.ramp
+        )
+        training.complete(_Sum(training=training, gate=gate, settings=self))
+        shared.mix(None)
+        return training
+
+    def search(self, space: Space, run: Run) -> SearchResult:
+        """See `Searcher`; "shared_accuracy" and "shared_loss" (validation) speak for each architecture found."""
+        shared = self._made(space, run.task, run.seed)
+        training = self.train(shared, run)
+        begin = time.perf_counter()
+        rng = Random(derived_seed(run.seed, 4))
+        drawn = dict.fromkeys(space.sample(rng) for _ in range(self.samples))
+        batches = calibration_batches(run.task, images=self.calibration, seed=run.seed, device=training.device)
+        found = []
+        for architecture in drawn:
+            result = measure(shared, architecture, run.task, batches=batches)
+            found.append(
+                Found(
+                    architecture=architecture,
+                    evidence={"shared_accuracy": result.accuracy, "shared_loss": result.loss},
+                )
+            )
+        found.sort(key=lambda f: (-f.evidence["shared_accuracy"], f.evidence["shared_loss"]))
+        return SearchResult(
+            found=tuple(found[: self.keep]), history=tuple(training.history),
+            seconds=training.seconds + time.perf_counter() - begin, steps=self.epochs * training.steps,
+            notes=(f"{len(drawn)} random architectures were measured by shared weights.",),
+            state={name: tensor.detach().clone() for name, tensor in shared.state_dict().items()},
+        )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class _Sum:
+    """Gradients of the sum with dropped paths; what is dropped is drawn as dropout is, anew in each part."""
+
+    training: SharedTraining
+    gate: DroppedPaths
+    settings: OneShot
+    rate: float = 0.0
+
+    def begin(self, epoch: int) -> None:
+        """Nothing is kept from one epoch to the next."""
+
+    def step(self, progress: float) -> None:
+        self.rate = self.settings.rate_at(progress)
+
+    def gradients(self, x: Tensor, y: Tensor, loss: LossFunction, weight: float) -> Tensor:
+        self.gate.draw(self.rate)
+        found = loss(self.training.run(x), y)
+        (weight * found).backward()  # type: ignore[no-untyped-call]
+        return found.detach()
+
+    def record(self) -> Mapping[str, float]:
+        return {"path_dropout": self.rate}

@@ -1,0 +1,299 @@
+"""The loop that trains shared weights: epochs, steps, checkpoints, precision, data parallelism.
+
+A method says what one step does; see `Method`. Single-path training and One-Shot are two.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nasturtium.errors import InvalidInputError, TrialError
+from nasturtium.graph import operations as ops
+from nasturtium.model import Supernet
+from nasturtium.supernets.parallel import Team
+from nasturtium.supernets.storage import decisions_of, start_from
+from nasturtium.tasks import Task
+from nasturtium.training import Recipe, checkpoint, resolve_device
+from nasturtium.training.averaging import Average
+from nasturtium.training.evaluation import autocast, check_logits, outputs_of
+from nasturtium.training.feed import Feed
+from nasturtium.training.optimization import make_optimizer, resolve_precision, schedule
+from nasturtium.training.randomness import derived_seed, local_randomness
+
+CHECK_EVERY = 16
+"""Steps between two looks at whether the loss is still finite (a look waits for a GPU)."""
+
+Record = Mapping[str, float]
+"""Of one epoch: "epoch" (from 1), "loss", "learning_rate", "seconds", and the method's own."""
+
+
+class Method(Protocol):
+    """What the steps of a training do."""
+
+    def begin(self, epoch: int) -> None:
+        """Start an epoch, from 0: all that is random depends on the seed and this number alone."""
+        ...
+
+    def step(self, progress: float) -> None:
+        """Start a step, when a share of the training, in [0, 1), is done."""
+        ...
+
+    def gradients(self, x: Tensor, y: Tensor, loss: LossFunction, weight: float) -> Tensor:
+        """Add this part's gradients, times its weight, to those that are there; return its loss, without gradient."""
+        ...
+
+    def record(self) -> Mapping[str, float]:
+        """What the epoch's record holds besides."""
+        ...
+
+
+LossFunction = Callable[[object, Tensor], Tensor]
+"""(what the supernet returned, labels) -> the loss that is trained, `()`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """Where and how shared weights are trained, whatever the method.
+
+    Args:
+        task: The data; only the train split is read.
+        recipe: How. `memory_format` is that of the images.
+        epochs: Passes over the train images.
+        seed: Determines everything random.
+        device: "cpu", "cuda", "cuda:1" or "auto".
+        directory: Of the checkpoint, written after each epoch; the same call continues there. None for nowhere. With
+            several processes all must see it.
+        initial: Weights to start from, by the supernet's names; see `start_from`.
+        parts: Into how many parts each batch is split. Each part has norm statistics, dropout and, in One-Shot, path
+            dropout of its own, and gradients are averaged over the images of all parts ("ghost" batch normalisation).
+            None for one a process.
+        parallel: Whether the processes of `torch.distributed`'s default group train together. Each takes
+            `parts / processes` of the parts of every batch. With the same `parts`, the weights are those of one process
+            up to the rounding of sums; running statistics are averaged over the processes after each epoch, which one
+            process does not do: recalibrate, as is always needed.
+        on_epoch: Called with each new epoch's record.
+    """
+
+    task: Task
+    recipe: Recipe = field(default_factory=Recipe)
+    epochs: int
+    seed: int
+    device: str | torch.device = "cpu"
+    directory: Path | None = None
+    initial: Mapping[str, Tensor] = field(default_factory=dict)
+    parts: int | None = None
+    parallel: bool = False
+    on_epoch: Callable[[Record], None] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
+            raise InvalidInputError(f"`epochs` must be an integer of 1 or more, got {self.epochs!r}.")
+        if self.parts is not None and (not isinstance(self.parts, int) or self.parts < 1):
+            raise InvalidInputError(f"`parts` of a batch must be an integer of 1 or more, or None, got {self.parts!r}.")
+
+
+class SharedTraining:
+    """One training in progress; restored from its checkpoint, if there is one, when it is made.
+
+    Args:
+        supernet: Trained in place; moved to the device.
+        circumstances: See there.
+        facts: What else makes this training what it is, as plain JSON; a checkpoint of other facts is refused.
+    """
+
+    def __init__(self, supernet: Supernet, circumstances: Circumstances, **facts: object) -> None:
+        given = circumstances
+        recipe, task = given.recipe, given.task
+        self.supernet, self.given = supernet, given
+        self.device = resolve_device(given.device)
+        self.team = Team.of_group() if given.parallel else Team()
+        self.precision = resolve_precision(recipe.precision, self.device)
+        self.channels_last = _wants_channels_last(supernet, recipe.memory_format, self.device)
+        start_from(supernet, given.initial)
+        supernet.to(self.device)
+        self.team.share_start(supernet)
+        self.feed = Feed(
+            task.split("train"), task, device=self.device, augmentation=recipe.augmentation(task.augmentation)
+        )
+        self.batch = recipe.batch_for(len(self.feed))
+        self.steps = len(self.feed) // self.batch
+        self.parts = self._check_parts()
+        self.parameters = [p for p in supernet.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(supernet, recipe, self.batch)
+        self.average = Average(supernet, recipe.ema) if recipe.ema is not None else None
+        self.history: list[dict[str, float]] = []
+        self.identity = "" if given.directory is None else checkpoint.identity(
+            recipe=recipe.to_dict(), task=task.fingerprint, epochs=given.epochs, seed=given.seed, parts=self.parts,
+            device=self.device.type, initial=sorted(given.initial), space=decisions_of(supernet), **facts,
+            weights={name: (tuple(t.shape), str(t.dtype)) for name, t in supernet.state_dict().items()},
+        )  # fmt: skip
+        self._restore()
+        self.resumed = len(self.history)
+
+    def _check_parts(self) -> int:
+        parts = self.given.parts or self.team.size
+        if parts % self.team.size or self.batch // parts < 2:
+            raise InvalidInputError(
+                f"`parts` of a batch must be a multiple of the {self.team.size} processes and leave 2 images or more "
+                f"in each part, got {parts} parts of a batch of {self.batch}."
+            )
+        return parts
+
+    def complete(self, method: Method) -> None:
+        """Train what is left. The supernet is in evaluation mode afterwards.
+
+        Raises:
+            TrialError: kind "diverged": the loss is not finite; "memory": the GPU's memory is too small.
+        """
+        try:
+            while len(self.history) < self.given.epochs:
+                self._epoch(method, len(self.history))
+        except torch.OutOfMemoryError as error:
+            raise TrialError(f"The GPU's memory is too small for this supernet: {error}", kind="memory") from error
+        if self.average is not None:
+            self.average.write_to(self.supernet)
+        self.supernet.eval()
+
+    @property
+    def seconds(self) -> float:
+        """Time in training, summed over interruptions."""
+        return sum(record["seconds"] for record in self.history)
+
+    def _epoch(self, method: Method, number: int) -> None:
+        begin = time.perf_counter()
+        generator = torch.Generator().manual_seed(derived_seed(self.given.seed, number, 0))
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        self.supernet.train()
+        method.begin(number)
+        total = torch.zeros((), device=self.device)
+        with local_randomness(derived_seed(self.given.seed, number, 1), self.device):
+            for index, (x, y) in enumerate(self.feed.shuffled(self.batch, generator, layout)):
+                total += self._step(method, x, y, number, index)
+                if (index + 1) % CHECK_EVERY == 0 and self.team.size == 1:  # a team looks together, after the epoch
+                    _require_finite(float(total), number, index)
+        self.team.average_statistics(self.supernet)
+        record = {
+            "epoch": float(number + 1),
+            "loss": float(self.team.add_up(total)) / self.steps,
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "seconds": time.perf_counter() - begin,
+            **method.record(),
+        }
+        _require_finite(record["loss"], number, self.steps - 1)
+        self.history.append(record)
+        self._write()
+        if self.given.on_epoch is not None:
+            self.given.on_epoch(dict(record))
+
+    def _step(self, method: Method, x: Tensor, y: Tensor, epoch: int, index: int) -> Tensor:
+        """One update; the mean loss of this process's parts, times their share of the images."""
+        recipe, seed = self.given.recipe, self.given.seed
+        done, whole = epoch * self.steps + index, self.given.epochs * self.steps
+        rate = recipe.peak_learning_rate(self.batch) * schedule(done, whole, recipe.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        method.step(done / whole)
+        total = torch.zeros((), device=self.device)
+        batches = zip(x.tensor_split(self.parts), y.tensor_split(self.parts), strict=True)
+        for part, (images, labels) in enumerate(batches):
+            if part % self.team.size != self.team.rank:
+                continue
+            if self.parts > 1:  # what is random in a part does not depend on which process has it
+                torch.manual_seed(derived_seed(seed, epoch, 2, index, part))
+            share = len(images) / len(x)
+            total += share * method.gradients(images, labels, self._loss, share)
+        self.team.sum_gradients(self.parameters)
+        if recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        return total
+
+    def run(self, x: Tensor) -> object:
+        """What the supernet returns, in the precision of the recipe."""
+        with autocast(self.precision, self.device):
+            return self.supernet(x)
+
+    def _loss(self, returned: object, y: Tensor) -> Tensor:
+        recipe = self.given.recipe
+        logits, auxiliary = outputs_of(returned)
+        check_logits(logits, self.given.task)
+        with autocast(self.precision, self.device):
+            loss = functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+            for extra in auxiliary:
+                loss = loss + recipe.auxiliary_weight * functional.cross_entropy(extra, y)
+        return loss
+
+    def _write(self) -> None:
+        if self.given.directory is not None and self.team.rank == 0:
+            state = {
+                "supernet": self.supernet.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": None if self.average is None else self.average.state(),
+                "history": [dict(record) for record in self.history],
+            }
+            checkpoint.write(self.given.directory, self.identity, state)
+
+    def _restore(self) -> None:
+        directory = self.given.directory
+        state: dict[str, Any] | None = None
+        if directory is not None:
+            state = checkpoint.read(directory, self.identity, self.device)
+        self.team.wait()  # none writes while another still reads
+        if state is None:
+            return
+        self.supernet.load_state_dict(state["supernet"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(state["average"])
+        self.history = [dict(record) for record in state["history"]]
+
+
+def _require_finite(total: float, epoch: int, index: int) -> None:
+    if not math.isfinite(total):
+        raise TrialError(
+            f"The supernet diverged: its loss is {total} by step {index + 1} of epoch {epoch + 1}. Lower the learning "
+            "rate, or set `clip`.", kind="diverged",
+        )  # fmt: skip
+
+
+def _optimizer(supernet: Supernet, recipe: Recipe, batch: int) -> torch.optim.Optimizer:
+    """The recipe's, with momentum buffers from the start.
+
+    A weight's first gradient may come late. A buffer of zeros gives the same first update as none, and lets the fused
+    kernel be used, which refuses that some weights have a buffer and others none.
+    """
+    optimizer = make_optimizer(supernet, recipe, batch)
+    if isinstance(optimizer, torch.optim.SGD) and recipe.momentum > 0:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def _wants_channels_last(supernet: Supernet, wanted: str, device: torch.device) -> bool:
+    """As `training.optimization.wants_channels_last`, for layers that are not made yet."""
+    if wanted != "auto":
+        return wanted == "channels_last"
+    kinds = {node.kind for node in supernet.graph.nodes}
+    if len(supernet.graph.input_shapes[0]) != 3:
+        return False
+    if device.type == "cuda":
+        return ops.Conv in kinds
+    convolutions = [form for node in supernet.graph.nodes if node.kind is ops.Conv for form in node.variants]
+    return bool(kinds & {ops.MaxPool, ops.AvgPool}) or any(
+        isinstance(form.operation, ops.Conv)
+        and (form.operation.groups == form.inputs[0][0] > 1 or max(form.operation.dilation) > 1)
+        for form in convolutions
+    )

@@ -1,0 +1,125 @@
+"""Shared weights in files, and weights that a supernet starts from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from nasturtium.errors import InvalidInputError, StoreError
+from nasturtium.model import Supernet
+from nasturtium.space import Architecture
+
+VERSION = 1
+
+
+def save(supernet: Supernet, path: str | Path) -> None:
+    """Write the shared weights as safetensors, at once or not at all.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    target = Path(path)
+    text = json.dumps({"version": VERSION, "kind": "supernet", "decisions": decisions_of(supernet)})
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
+        partial.write_bytes(safetensors_bytes(state, metadata={"nasturtium": text}))
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"The supernet cannot be written to {str(target)!r}: {error}.") from error
+
+
+def load(supernet: Supernet, path: str | Path) -> None:
+    """Read shared weights into a supernet of the same space.
+
+    Raises:
+        StoreError: the file cannot be read, or is of another space.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("nasturtium", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except Exception as error:  # the reader raises its own types
+        raise StoreError(f"The supernet cannot be read from {str(path)!r}: {error}.") from error
+    own = supernet.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    if header.get("version") != VERSION or header.get("decisions") != decisions_of(supernet):
+        raise StoreError(f"{str(path)!r} holds the weights of another space, or no supernet of version {VERSION}.")
+    if {name: tuple(tensor.shape) for name, tensor in state.items()} != shapes:
+        raise StoreError(f"The weights in {str(path)!r} have other shapes: the supernet's inputs or classes differ.")
+    supernet.load_state_dict(state)
+
+
+def decisions_of(supernet: Supernet) -> dict[str, list[str]]:
+    """What the supernet decides: the labels of each decision's options, by its name."""
+    return {d.name: list(d.labels) for d in supernet.graph.decisions}
+
+
+@torch.no_grad()
+def start_from(supernet: Supernet, initial: Mapping[str, Tensor]) -> None:
+    """Copy given weights into a supernet; names that are missing keep what they have.
+
+    Args:
+        supernet: Changed in place.
+        initial: Weights and running statistics by the supernet's own names, each of its shape.
+
+    Raises:
+        InvalidInputError: a name that the supernet does not have (the nearest is named), or another shape.
+    """
+    own = supernet.state_dict()
+    for name, tensor in initial.items():
+        if name not in own:
+            close = difflib.get_close_matches(name, list(own), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise InvalidInputError(
+                f"The supernet has no weight {name!r} to start from given weights.{hint} Names are those of "
+                "`supernet.state_dict()`; for the weights of a closed network see `nas.supernets.insert`."
+            )
+        if own[name].shape != tensor.shape:
+            raise InvalidInputError(
+                f"The weight {name!r} of the supernet has shape {tuple(own[name].shape)}, given {tuple(tensor.shape)}."
+            )
+    for name, tensor in initial.items():
+        own[name].copy_(tensor)
+
+
+@torch.no_grad()
+def insert(supernet: Supernet, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """Copy the weights of a closed network to where an architecture uses them: the inverse of `extract`.
+
+    Args:
+        supernet: Changed in place; what the architecture does not use stays as it is.
+        architecture: Of its space.
+        weights: By the names of the closed network, as its `state_dict` has them; names that are missing are left.
+
+    Raises:
+        InvalidInputError: a name that the architecture does not have, or another shape.
+    """
+    places, own = supernet.shared_weights(architecture), supernet.state_dict()
+    for name, value in weights.items():
+        if name not in places:
+            close = difflib.get_close_matches(name, list(places), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise InvalidInputError(f"The architecture has no weight {name!r} in the supernet.{hint}")
+        where = places[name]
+        shared = own[where.name]
+        grid = [
+            (torch.arange(size, device=shared.device)[part] if isinstance(part, slice) else part.to(shared.device))
+            for size, part in zip(shared.shape, where.cut, strict=True)
+        ] if where.cut else []  # fmt: skip
+        shape = tuple(map(len, grid)) if grid else tuple(shared.shape)
+        if tuple(value.shape) != shape:
+            raise InvalidInputError(f"The weight {name!r} has shape {shape}, given {tuple(value.shape)}.")
+        if grid:
+            shared[torch.meshgrid(*grid, indexing="ij")] = value.to(shared)
+        else:
+            shared.copy_(value)
