@@ -21,6 +21,7 @@ from nasturtium.space.block import Block
 from nasturtium.space.choice import Choice, OneOf, Prefix
 from nasturtium.space.diagram import UNDEFINED, Diagram, Diagrams
 from nasturtium.space.open_graph import Failed, Form, OpenGraph, OpenNode
+from nasturtium.space.stated import Ran, Record
 from nasturtium.space.structure import Structure
 from nasturtium.space.views import Branches, Mover, Place, raw, resolve, view
 
@@ -128,6 +129,8 @@ class _Frame:
         self.scopes: list[_Scope] = [_Scope(self, place)]
         self.fields: dict[tuple[int, str], Any] = {}
         self.places: dict[int, list[Place]] = {}
+        self.stated: list[tuple[OpenNode, Form]] = []
+        self.called: list[list[Ran]] = []
 
 
 class OpenTracer:
@@ -142,6 +145,8 @@ class OpenTracer:
         self.frames: list[_Frame] = []
         self._by_key: dict[tuple[Any, ...], OpenNode] = {}
         self._lowered: dict[tuple[Any, ...], Any] = {}
+        self._ran: dict[tuple[Any, ...], list[Ran]] = {}
+        self._outermost: list[Ran] = []
         self._under: dict[int, frozenset[int]] = {}
         self._keep: list[object] = []
         self._opaque: dict[str, list[Opaque]] = {}
@@ -170,6 +175,7 @@ class OpenTracer:
             structure=structure_of(result),
             decisions=tuple(self.structure.decisions),
             context=self.context,
+            record=Record(self.diagrams, self._outermost),
         )
 
     # Reading: everything that a run depends on passes through `choose`.
@@ -258,7 +264,9 @@ class OpenTracer:
         path = self._opaque_path(place.shared, operation) if isinstance(operation, Opaque) else place.shared
         values = tuple([x.value for x in inputs])  # type: ignore[attr-defined]
         key = (path, kind, *[v.number for v in values])
-        node = self._node(key, path, kind, values, Form(operation, shapes, shape, place.closed), frame.constraint)
+        form = Form(operation, shapes, shape, place.closed)
+        node = self._node(key, path, kind, values, form, frame.constraint)
+        frame.stated.append((node, form))
         return OpenTensor(self, self.diagrams.leaf(node.number))
 
     def call(self, block: object, arguments: tuple[object, ...]) -> object:
@@ -327,6 +335,11 @@ class OpenTracer:
             index = self.diagrams.selector(self.structure.by_choice[subset].position)
             constraint = self.diagrams.both(constraint, self.diagrams.combine(indices.__contains__, index))
         key = (subject, place.closed, place.shared, _key(arguments), constraint.number)
+        ran = self._ran.setdefault(key, []) if arguments else []
+        if self.frames:
+            self.frames[-1].called.append(ran)
+        else:
+            self._outermost = ran
         if arguments and key in self._lowered:
             return self._lowered[key]
         pending = [constraint]
@@ -344,6 +357,7 @@ class OpenTracer:
                 raise
             except TraceError as error:
                 failures.append((frame.constraint, error))
+                ran.append(Ran(frame.constraint, (), (), error))
             except (NasturtiumError, RecursionError):
                 raise
             except Exception as error:
@@ -353,6 +367,7 @@ class OpenTracer:
                 ) from error
             else:
                 runs.append((frame.constraint, result))
+                ran.append(Ran(frame.constraint, tuple(frame.stated), tuple(frame.called)))
             finally:
                 self.frames.pop()
         if not runs:

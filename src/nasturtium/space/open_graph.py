@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from nasturtium.errors import InvalidArchitectureError, TraceError
 from nasturtium.graph.operations import Operation, Shape
 from nasturtium.graph.tensor import Context
 from nasturtium.space.diagram import Diagram
+from nasturtium.space.stated import Record, Statement, statements
 from nasturtium.space.structure import Decision
 
 
@@ -97,6 +99,19 @@ class OpenGraph:
     """Nesting of the outputs: an output's number, or a tuple or dict of such."""
     decisions: tuple[Decision, ...]
     context: Context
+    record: Record = field(repr=False)
+    """How it was lowered: which runs state which operations."""
+
+    @cached_property
+    def statements(self) -> tuple[Statement, ...]:
+        """Every operation of every architecture, with how often `trace` states it.
+
+        Unlike `resolve`, dead branches too: what a `forward` computes and does not use.
+
+        Raises:
+            TraceError: some architectures cannot be traced.
+        """
+        return statements(self.record)
 
     def indices(self, decisions: Mapping[str, int]) -> list[int]:
         """Index of each decision in definition order; 0 for those that are not active (they have no effect).
