@@ -7,71 +7,23 @@ needs all of them side by side, each with the possibility of being nothing. `rel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from nasturtium.errors import IncompatibleError, InvalidInputError, ShapeError
-from nasturtium.graph import operations as graph_operations
-from nasturtium.graph import tensor as ops
-from nasturtium.graph.tensor import ConcreteTensor, tensors
-from nasturtium.graph.tensor import Tensor as Symbol
-from nasturtium.graph.trace import FlatTracer
+from nasturtium.errors import IncompatibleError, InvalidInputError
+from nasturtium.graph.operations import Add
 from nasturtium.space import Architecture, Block, Choice, Space
 from nasturtium.space.block import is_open
 from nasturtium.space.choice import CopyScope, OneOf, Prefix, Subset, Walk
 from nasturtium.space.open_graph import OpenGraph
+from nasturtium.supernets.branches import Absent, Beside, Partial, Shortcut
 
 Probabilities = Mapping[str, Sequence[float] | Tensor]
 """Of each decision's options, by the decision's name."""
-
-
-class Absent(Block):
-    """The operation "none": zeros of the shape that a block would return; the block is not computed.
-
-    Args:
-        of: A closed block that returns one image.
-    """
-
-    of: Any
-
-    def forward(self, *xs: Any) -> Symbol:
-        """Return zeros.
-
-        Raises:
-            ShapeError: the block's output has not an input's size, whole or divided by a stride.
-        """
-        shape = _output_shape(self.of, xs)
-        for x in tensors(xs):
-            if len(x.shape) == len(shape) == 3:
-                stride = -(-x.shape[1] // shape[1])
-                if tuple([-(-side // stride) for side in x.shape[1:]]) == shape[1:]:
-                    return ops.zero(x, stride=stride, channels=None if x.channels == shape[0] else shape[0])
-        raise ShapeError(f"No zeros can stand for {type(self.of).__name__}: it returns {shape}, which no stride gives.")
-
-
-def _output_shape(block: Block, xs: tuple[Any, ...]) -> tuple[int, ...]:
-    """Shape that a closed block returns, found on the side."""
-    given = list(tensors(xs))
-    tracer = FlatTracer(given[0].context)
-    made = iter([tracer.apply(graph_operations.Input(x.shape), (), f"x{i}") for i, x in enumerate(given)])
-    found = list(tensors(block.forward(*_replace(xs, made))))
-    if len(found) != 1:
-        raise ShapeError(f"An operation of a mixture returns one tensor, but {type(block).__name__} {len(found)}.")
-    return tuple(found[0].shape)
-
-
-def _replace(value: Any, new: Iterator[ConcreteTensor | Symbol]) -> Any:
-    if isinstance(value, Symbol):
-        return next(new)
-    if isinstance(value, dict):
-        return {key: _replace(item, new) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)([_replace(item, new) for item in value])
-    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +57,10 @@ class Relaxation:
     groups: tuple[Group, ...]
     names: Mapping[str, str]
     """Names in the relaxed space of the original's decisions (subsets have none)."""
+    parts: int = 1
+    """Operations work on one of so many parts of the channels."""
+    shortcuts: tuple[str, ...] = ()
+    """Decisions of the relaxed space between a shortcut (option 0) and none, which stand for nothing."""
 
     def strengths(self, group: Group, probabilities: Probabilities) -> Tensor:
         """How strong each item of a group is, `(items,)`: its edge's probability times the best operation's."""
@@ -212,7 +168,7 @@ class Relaxation:
                 " or use a method that trains single paths."
             )
         for group in self.groups:
-            items = {name for item in group.items for name in (item.operation, item.edge) if name is not None}
+            items = {item.edge or (item.operation if self.parts == 1 else None) for item in group.items}
             other = _not_added(graph, items)
             if other is not None:
                 raise IncompatibleError(
@@ -222,19 +178,20 @@ class Relaxation:
                 )
 
 
-def relax(space: Space, *, edges: bool = False, wrap: Callable[[OneOf | Block], object] | None = None) -> Relaxation:
+def relax(space: Space, *, edges: bool = False, parts: int = 1, shortcuts: bool = False) -> Relaxation:
     """The space of the mixtures that a space's choices become.
 
     Every `subset` becomes all of its items. An item that holds one choice between blocks, its operation, gets "none"
     as a further option of that choice, the last one; another item becomes a choice between itself and none. What else
-    is chosen stays as it is. Names, and the paths of weights, stay too, so that shared weights fit both spaces.
+    is chosen stays as it is. Names, and the paths of weights, stay too, so that shared weights fit both spaces (`parts`
+    and `shortcuts` change the paths).
 
     Args:
         space: Any.
         edges: Whether every item becomes a choice between itself and none even where its operation has a none: the
             place of the weights of PC-DARTS's edges.
-        wrap: Makes of each choice between blocks (or of the item, where it holds none) what stands in its place; for
-            partial channels.
+        parts: K of PC-DARTS: every choice between blocks works on one part of K of the channels only; 1 on all.
+        shortcuts: Whether every choice between blocks has a shortcut beside it, as in DARTS-.
 
     Returns:
         The relaxation; the same space where it has no subset (a NAS-Bench-201 cell, a chain of choices).
@@ -254,7 +211,7 @@ def relax(space: Space, *, edges: bool = False, wrap: Callable[[OneOf | Block], 
             "A mixture cannot keep to conditions (`where`) or to the rows of a table: search the space without them, "
             "with a penalty on the expected cost."
         )
-    rewriter = _Rewriter(edges, wrap)
+    rewriter = _Rewriter(edges, parts, shortcuts)
     block = rewriter.run(space.block)
     if not isinstance(block, (Block, Choice)) or not rewriter.changed:
         return Relaxation(original=space, space=space, groups=(), names={d.name: d.name for d in space.decisions})
@@ -273,15 +230,25 @@ def relax(space: Space, *, edges: bool = False, wrap: Callable[[OneOf | Block], 
             groups.append(Group(subset=decision.name, k=subset.k, items=made))
         else:
             names[decision.name] = relaxed.decision(rewriter.choices[decision.choice]).name
-    return Relaxation(original=space, space=relaxed, groups=tuple(groups), names=names)
+    return Relaxation(
+        original=space,
+        space=relaxed,
+        groups=tuple(groups),
+        names=names,
+        parts=parts,
+        shortcuts=tuple([relaxed.decision(c).name for c in rewriter.shortcuts]),
+    )
 
 
 class _Rewriter:
     """Makes the relaxed block; one open object becomes one object."""
 
-    def __init__(self, edges: bool, wrap: Callable[[OneOf | Block], object] | None) -> None:
+    def __init__(self, edges: bool, parts: int, beside: bool) -> None:
         self.edges = edges
-        self.wrap = wrap
+        self.parts = parts
+        self.beside = beside
+        self.shortcuts: list[Choice] = []
+        self._inside = 0
         self.changed = False
         self.choices: dict[Choice, Choice] = {}
         self.groups: dict[Choice, tuple[Subset, list[tuple[Choice | None, Choice | None]]]] = {}
@@ -355,15 +322,27 @@ class _Rewriter:
 
     def _one_of(self, choice: OneOf) -> object:
         new = self._copy(choice)
+        blocks = _between_blocks(choice)
+        self._inside += blocks
         new.options = tuple(map(self.rewrite, choice.options))
+        self._inside -= blocks
         if choice in self._with_none:
             new.options += (Absent(first_closed(choice.options[0])),)
             new.count = new.width = len(new.options)
         self._remember(choice, new)
-        if self.wrap is not None and _between_blocks(choice):
+        return self._wrapped(new) if blocks and not self._inside else new
+
+    def _wrapped(self, operation: Any) -> object:
+        """An operation on partial channels, with a shortcut beside it, or as it is."""
+        if self.parts > 1:
+            operation = Partial(operation, self.parts)
             self.changed = True
-            return self.wrap(new)
-        return new
+        if self.beside:
+            like = first_closed(operation)
+            self.shortcuts.append(OneOf((Shortcut(like), Absent(like))))
+            operation = Beside(operation, self.shortcuts[-1])
+            self.changed = True
+        return operation
 
     def _subset(self, choice: Subset) -> object:
         wrong = [o for o in choice.options if not isinstance(o, Block) and not _between_blocks(o)]
@@ -373,24 +352,25 @@ class _Rewriter:
                 "write it as a subset of blocks."
             )
         self.changed = True
-        made, group = [], []
+        made: list[object] = []
+        group: list[tuple[Choice | None, Choice | None]] = []
         for option in choice.options:
             own = list(operation_choices(option))
             operation = own[0] if len(own) == 1 else None
             item: Any = self.rewrite(option)
-            if operation is None and self.wrap is not None and not own:
-                item = self.wrap(item)
+            if not own:
+                item = self._wrapped(item)
             edge = None
             if operation is None or self.edges:
                 edge = OneOf((item, Absent(first_closed(option))))
                 item = edge
             made.append(item)
             group.append((None if operation is None else self.choices[operation], edge))
-        self.groups[choice] = (choice, group)  # type: ignore[assignment]
+        self.groups[choice] = (choice, group)
         return tuple(made)
 
 
-def _between_blocks(value: object) -> bool:
+def _between_blocks(value: object) -> TypeGuard[OneOf]:
     return isinstance(value, OneOf) and all(isinstance(option, Block) for option in value.options)
 
 
@@ -421,7 +401,7 @@ def first_closed(value: Any) -> Any:
     return first_closed(value.value_at(0))
 
 
-def _not_added(graph: OpenGraph, names: set[str]) -> str | None:
+def _not_added(graph: OpenGraph, names: set[str | None]) -> str | None:
     """The kind of the first operation of several inputs that reads what some decisions select and does not add up."""
     positions = {i for i, decision in enumerate(graph.decisions) if decision.name in names}
     reached: set[int] = set()
@@ -429,7 +409,7 @@ def _not_added(graph: OpenGraph, names: set[str]) -> str | None:
         selects = any(value.support & positions for value in node.inputs)
         follows = any(n in reached for value in node.inputs for n in value.leaves())
         if selects or follows:
-            if node.kind is graph_operations.Add:
+            if node.kind is Add:
                 continue
             if len(node.inputs) > 1:
                 return node.kind.kind
