@@ -121,9 +121,9 @@ def test_state_puts_everything_back() -> None:
     space = toy()
     one, other = controller(space), controller(space)
     one.learn(both(space), [0.9, 0.1])
-    state = one.state()
+    state = one.state_dict()
     other.learn(both(space), [0.1, 0.9])
-    other.load(state)
+    other.load_state_dict(state)
     for made in (one, other):
         made.learn(both(space), [0.3, 0.6])
     assert one.baseline == other.baseline

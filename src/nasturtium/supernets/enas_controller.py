@@ -234,7 +234,7 @@ class SharedController:
         found: list[float] = scores.log_probabilities.sum(1).tolist()
         return found
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that changes, for a checkpoint."""
         return {
             "policy": [p.detach().clone() for p in self.policy.parameters],
@@ -243,8 +243,8 @@ class SharedController:
         }
 
     @torch.no_grad()
-    def load(self, state: dict[str, Any]) -> None:
-        """Put back what `state` gave."""
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Put back what `state_dict` gave."""
         for parameter, value in zip(self.policy.parameters, state["policy"], strict=True):
             parameter.copy_(value)  # in place: the policy draws from the same memory
         self.optimizer.load_state_dict(state["optimizer"])
