@@ -6,8 +6,8 @@ space, and, where the authors' own measures were run on the same cells, Spearman
 
     OMP_NUM_THREADS=1 python benchmarks/zero_cost.py --data-root ../shared/data --cache /tmp/zero_cost.json
 
-The cheap scores are worked out for all cells first, then the dear ones for as many as the time allows. Scores are kept
-in the cache as they come, so that a run that was stopped goes on.
+Scores are worked out one after the other, the cheap ones first, for as many cells as the time allows (n says how many);
+they are kept in the cache as they come, so that a run that was stopped goes on. `--minutes 0` only prints.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ PUBLISHED = {
     "plain": (-0.26, "White et al."),
 }
 """Spearman with CIFAR-10 accuracy over NAS-Bench-201."""
-CHEAP = (("params", "macs"), ("l2_norm",), ("synflow",), ("grad_norm", "plain", "snip"), ("fisher",), ("jacob_cov",),
-         ("naswot",))  # fmt: skip
-DEAR = (("zico",), ("zen_residual",), ("zen",), ("grasp",))
+GROUPS = (("params", "macs"), ("l2_norm",), ("synflow",), ("naswot",), ("grad_norm", "plain", "snip"), ("jacob_cov",),
+          ("fisher",), ("zico",), ("zen_residual",), ("zen",), ("grasp",))  # fmt: skip
 """Proxies that are worked out together; each is said to take the time of its group."""
 RESAMPLES = 2_000
 
@@ -99,11 +98,11 @@ def main() -> int:
     known: dict[str, dict] = {}
     if given.cache and given.cache.is_file():
         known = json.loads(given.cache.read_text())
-    for names, cell in [(n, c[0]) for groups in (CHEAP, DEAR) for c in sample for n in groups]:
+    for names, cell in [(names, cell) for names in GROUPS for cell, _, _ in sample]:
         key = key_of(names, cell, given)
         if key in known:
             continue
-        if sum(found["seconds"] for found in known.values()) > 60 * given.minutes:
+        if sum(found["seconds"] for found in known.values()) >= 60 * given.minutes:
             break
         known[key] = score(names, cell, space, job, given)
         if given.cache:
@@ -116,11 +115,10 @@ def report(sample, known, given) -> None:
     print(f"NAS-Bench-201, CIFAR-10, batch {given.images}, zen {given.repeats} draws, seed {given.seed}, one CPU core")
     print(f"{'proxy':<13}{'n':>4}{'undefined':>10}  {'Spearman':<22}{'Kendall':<22}{'published':<10}"
           f"{'with authors':>12}{'s/score':>9}")  # fmt: skip
-    for names, name in [(names, name) for names in (*CHEAP, *DEAR) for name in names]:
-        rows = [
-            (known.get(f"{name} {c} {given.images} {given.repeats} {given.seed}"), acc, old) for c, acc, old in sample
-        ]
-        rows = [(found[0], found[1], acc, old) for found, acc, old in rows if found is not None]
+    named = [(names, name) for names in GROUPS for name in names]
+    for group, name in named:
+        rows = [(known.get(key_of(group, cell, given)), acc, old) for cell, acc, old in sample]
+        rows = [(found["scores"][name], found["seconds"], acc, old) for found, acc, old in rows if found is not None]
         if len(rows) < 5:
             continue
         seconds = float(np.median([r[1] for r in rows]))

@@ -16,15 +16,18 @@ __all__ = [
     "Estimator",
     "Extrapolated",
     "Job",
+    "SharedWeights",
     "Tabular",
     "Trained",
     "ZeroCost",
+    "compare_rankings",
     "from_dict",
     "load_weights",
     "make_table",
     "measure_test",
     "merge_repeats",
     "read_correct",
+    "read_trust",
     "table",
     "zero_cost",
 ]
@@ -32,14 +35,17 @@ __all__ = [
 _WHERE = {
     "Column": "tables",
     "Extrapolated": "curve",
+    "SharedWeights": "shared_weights",
     "Tabular": "tables",
     "Trained": "trained",
     "ZeroCost": "zero_cost",
+    "compare_rankings": "comparing",
     "load_weights": "final",
     "make_table": "tables",
     "measure_test": "final",
     "merge_repeats": "tables",
     "read_correct": "results",
+    "read_trust": "comparing",
     "table": "tables",
     "zero_cost": "",
 }
@@ -56,9 +62,11 @@ def __getattr__(name: str) -> object:
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.estimators import zero_cost
+    from nasturtium.estimators.comparing import compare_rankings, read_trust
     from nasturtium.estimators.curve import Extrapolated
     from nasturtium.estimators.final import load_weights, measure_test
     from nasturtium.estimators.results import read_correct
+    from nasturtium.estimators.shared_weights import SharedWeights
     from nasturtium.estimators.tables import Column, Tabular, make_table, merge_repeats, table
     from nasturtium.estimators.trained import Trained
     from nasturtium.estimators.zero_cost import ZeroCost

@@ -73,6 +73,16 @@ class Estimator(Protocol):
 
 
 @runtime_checkable
+class Naming(Protocol):
+    """What an estimator may have besides: names for metrics of its own."""
+
+    @property
+    def known_metrics(self) -> Mapping[str, Metric]:
+        """What it measures or knows besides the library's own metrics; objectives and constraints may name these."""
+        ...
+
+
+@runtime_checkable
 class Described(Protocol):
     """What an estimator may have besides: it knows identity and costs of its architectures itself, as a table does.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from nasturtium.estimators.protocol import Estimator
 
 ESTIMATORS: dict[str, str] = {
     "extrapolated": "nasturtium.estimators.curve:Extrapolated",
+    "shared_weights": "nasturtium.estimators.shared_weights:SharedWeights",
     "tabular": "nasturtium.estimators.tables:Tabular",
     "trained": "nasturtium.estimators.trained:Trained",
     "zero-cost": "nasturtium.estimators.zero_cost:ZeroCost",
@@ -35,7 +37,9 @@ def from_dict(data: Mapping[str, Any], *, trust: bool = False) -> Estimator:
         raise InvalidInputError(f"A stored estimator must have a \"type\" such as 'trained', got {dict(data)!r}.")
     if kind in ESTIMATORS:
         module_name, _, class_name = ESTIMATORS[kind].partition(":")
-        known: Estimator = getattr(importlib.import_module(module_name), class_name).from_dict(data)
+        read = getattr(importlib.import_module(module_name), class_name).from_dict
+        takes_trust = "trust" in inspect.signature(read).parameters  # for blocks or functions that it names
+        known: Estimator = read(data, trust=trust) if takes_trust else read(data)
         return known
     module_name, _, class_name = kind.partition(":")
     if not class_name:

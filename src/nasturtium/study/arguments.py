@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nasturtium.errors import InvalidInputError
-from nasturtium.estimators.protocol import Described
+from nasturtium.estimators.protocol import Naming
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study.events import Listener
 from nasturtium.study.runner import Schedule
@@ -102,7 +102,7 @@ def read_setup(
     if baseline not in (None, "random"):
         raise InvalidInputError(f"`baseline` must be 'random' or None, got {baseline!r}.")
     measured_by = read_estimator(estimator)
-    extra = measured_by.known_metrics if isinstance(measured_by, Described) else None
+    extra = measured_by.known_metrics if isinstance(measured_by, Naming) else None
     return Setup(
         space=read_space(space),
         task=read_task(task),

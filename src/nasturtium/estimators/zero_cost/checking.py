@@ -14,7 +14,7 @@ from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.estimators.protocol import Described, Estimator, Job
 from nasturtium.estimators.zero_cost.estimator import ZeroCost
 from nasturtium.space import Architecture, Space
-from nasturtium.supernets.trust import Trust, trust
+from nasturtium.supernets.trust import Trust, measure_trust
 from nasturtium.tasks import Task
 from nasturtium.trial.types import FULL
 
@@ -80,7 +80,7 @@ def check(
         InvalidInputError: fewer than 5 networks, or the reference does not measure the metric.
 
     Reference:
-        As `nasturtium.supernets.trust`: Kendall (1945) (tau-b), with a percentile bootstrap over networks.
+        As `nasturtium.supernets.trust.measure_trust`: Kendall (1945), tau-b, with a bootstrap over networks.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 5:
         raise InvalidInputError(f"A rank correlation needs 5 networks or more, got n={n!r}.")
@@ -147,5 +147,5 @@ def agreement(name: str, scores: Sequence[float], truth: Sequence[float], *, see
         truth: Of the reference, one a network.
         seed: Of the bootstrap.
     """
-    found = trust(scores, truth, seed=seed, names=(f"the scores {name!r}", "the reference"))
+    found = measure_trust(scores, truth, seed=seed, names=(f"the scores {name!r}", "the reference"))
     return Checked(trust=found, undefined=int(np.isnan(np.asarray(scores, dtype=float)).sum()))

@@ -44,5 +44,5 @@ def synflow(model: nn.Module, batch: Batch) -> float:
     ones = torch.ones((1, *batch.images.shape[1:]), dtype=torch.float64, device=batch.images.device)
     weights = weights_of(net)
     flow = gradients(logits_of(net, ones).sum(), weights)
-    total = float(sum((w * g).detach().abs().sum() for w, g in zip(weights, flow, strict=True)))
+    total = sum(float((w * g).detach().abs().sum()) for w, g in zip(weights, flow, strict=True))
     return math.inf if math.isnan(total) else total

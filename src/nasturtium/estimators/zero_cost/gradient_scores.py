@@ -37,7 +37,7 @@ def l2_norm(model: nn.Module, batch: Batch | None = None) -> float:  # noqa: ARG
     Reference:
         A baseline of White et al. (2022), "NAS-Bench-Suite-Zero", arXiv 2210.03230. Nothing known differs.
     """
-    return float(sum(w.detach().double().norm() for w in weights_of(model)))
+    return sum(float(w.detach().double().norm()) for w in weights_of(model))
 
 
 def grad_norm(model: nn.Module, batch: Batch) -> float:
@@ -166,14 +166,14 @@ def zico(model: nn.Module, batches: Sequence[Batch]) -> float:
 
 def norm_of(pairs: Pairs) -> float:
     """`grad_norm` from weights and gradients."""
-    return float(sum(g.norm() for _, g in pairs))
+    return sum(float(g.detach().norm()) for _, g in pairs)
 
 
 def plain_of(pairs: Pairs) -> float:
     """`plain` from weights and gradients."""
-    return float(sum((w * g).sum() for w, g in pairs))
+    return sum(float((w * g.detach()).sum()) for w, g in pairs)
 
 
 def snip_of(pairs: Pairs) -> float:
     """`snip` from weights and gradients."""
-    return float(sum((w * g).abs().sum() for w, g in pairs))
+    return sum(float((w * g.detach()).abs().sum()) for w, g in pairs)
