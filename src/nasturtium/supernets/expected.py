@@ -165,6 +165,11 @@ class _Program(NamedTuple):
         return _Program(leaves, levels, roots, self.constant, owners)
 
 
+def additive_terms(graph: OpenGraph, cost: Additive | OperationCost) -> list[Diagram]:
+    """Functions from decisions to numbers, whose sum is the cost of an architecture; arguments as of `ExpectedCost`."""
+    return _terms(graph, cost, {})
+
+
 def _terms(graph: OpenGraph, cost: Additive | OperationCost, fixed: Mapping[int, int]) -> list[Diagram]:
     """Functions from decisions to numbers, whose sum is the cost."""
     diagrams = graph.record.diagrams

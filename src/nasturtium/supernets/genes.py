@@ -16,8 +16,7 @@ from nasturtium.graph.operations import Operation, Shape
 from nasturtium.space import Architecture, Space
 from nasturtium.space.diagram import Diagram
 from nasturtium.space.open_graph import OpenGraph
-from nasturtium.supernets.expected import Additive
-from nasturtium.supernets.expected import _terms as additive_terms
+from nasturtium.supernets.expected import Additive, additive_terms
 
 Matrix = NDArray[np.int64]
 """`(architectures, decisions)`, an index below the decision's number of options in every place."""
@@ -65,7 +64,7 @@ class Genes:
 
     def random(self, rng: np.random.Generator, rows: int) -> Matrix:
         """Rows whose every entry is uniform, hence every active decision."""
-        return rng.integers(0, self.counts, (rows, len(self.counts)))
+        return (rng.random((rows, len(self.counts))) * self.counts).astype(np.int64)
 
     def active(self, matrix: Matrix) -> NDArray[np.bool_]:
         """Which decisions are active in each row."""
@@ -98,13 +97,23 @@ class CostTables:
     def __init__(self, tables: Sequence[tuple[tuple[int, ...], NDArray[np.float64]]], constant: float = 0.0) -> None:
         self.tables = tuple(tables)
         self.constant = constant
+        axes = max([len(positions) for positions, _ in tables], default=0)
+        self._positions = np.zeros((axes, len(tables)), dtype=np.int64)
+        self._strides = np.zeros((axes, len(tables)), dtype=np.int64)
+        for number, (positions, values) in enumerate(self.tables):
+            for axis, position in enumerate(positions):
+                self._positions[axis, number] = position
+                self._strides[axis, number] = np.prod(values.shape[axis + 1 :], dtype=np.int64)
+        sizes = [values.size for _, values in self.tables]
+        self._starts = np.cumsum([0, *sizes], dtype=np.int64)[:-1]
+        self._values = np.concatenate([np.zeros(0), *[values.ravel() for _, values in self.tables]])
 
     def __call__(self, matrix: Matrix) -> NDArray[np.float64]:
         """Costs of rows, `(architectures,)`."""
-        total = np.full(len(matrix), self.constant)
-        for positions, values in self.tables:
-            total += values[tuple([matrix[:, p] for p in positions])]
-        return total
+        places = np.broadcast_to(self._starts, (len(matrix), len(self._starts))).copy()
+        for positions, strides in zip(self._positions, self._strides, strict=True):
+            places += matrix[:, positions] * strides
+        return self.constant + self._values[places].sum(axis=1)
 
 
 def cost_tables(graph: OpenGraph, cost: Additive | Callable[[Operation, tuple[Shape, ...]], float]) -> CostTables:
@@ -121,7 +130,7 @@ def cost_tables(graph: OpenGraph, cost: Additive | Callable[[Operation, tuple[Sh
     counts = [d.count for d in graph.decisions]
     tables: list[tuple[tuple[int, ...], NDArray[np.float64]]] = []
     constant = 0.0
-    for term in additive_terms(graph, cost, {}):
+    for term in additive_terms(graph, cost):
         positions = tuple(sorted(term.support))
         shape = tuple([counts[p] for p in positions])
         if np.prod(shape, dtype=np.float64) > LARGEST_TABLE:
