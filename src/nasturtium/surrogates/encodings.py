@@ -41,6 +41,7 @@ class Encoder:
         kind: "decisions" (one-hot), "paths" (how often each sequence of operations leads from input to output), "wl"
             (how often each neighbourhood of operations occurs), or "auto": paths for a cell space, else decisions.
         rounds: Of relabelling, for "wl": a feature sees so many steps back.
+        parts: The space's parts, where another encoder has traced them too; None finds them.
 
     Raises:
         UnknownNameError: no such kind.
@@ -52,11 +53,13 @@ class Encoder:
         2006.07556, section 3 (wl).
     """
 
-    def __init__(self, space: Space, kind: Kind | str = "auto", *, rounds: int = ROUNDS) -> None:
+    def __init__(
+        self, space: Space, kind: Kind | str = "auto", *, rounds: int = ROUNDS, parts: Parts | None = None
+    ) -> None:
         if kind not in KINDS:
             raise UnknownNameError("encoding", kind, KINDS)
         self._space, self._rounds = space, rounds
-        self._parts = None if kind == "decisions" else _cells(space) if kind == "auto" else Parts(space)
+        self._parts = None if kind == "decisions" else _cells(space) if kind == "auto" else parts or Parts(space)
         self.kind = kind if kind != "auto" else "decisions" if self._parts is None else "paths"
         self._rows: dict[str, Array] = {}
         self._counts: dict[str, Counter[str]] = {}

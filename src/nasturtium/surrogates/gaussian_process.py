@@ -186,6 +186,35 @@ class Conditioned:
         return found
 
 
+class Averaged:
+    """Several processes, each believed as much as the others: the mean and the variance of their mixture.
+
+    Where they disagree, the mixture is uncertain. A process can be sure of a wrong kernel; several are so more rarely.
+
+    Args:
+        processes: At least one; each sees the same architectures in rows of its own.
+    """
+
+    def __init__(self, processes: Sequence[Conditioned]) -> None:
+        self._processes = tuple(processes)
+
+    def posterior(self, rows: Sequence[Rows]) -> Posterior:
+        """Mean and standard deviation (without noise), given the rows for each process."""
+        said = [process.posterior(each) for process, each in zip(self._processes, rows, strict=True)]
+        means = np.stack([each.mean for each in said])
+        variance = np.stack([np.square(each.std) for each in said]).mean(axis=0) + means.var(axis=0)
+        return Posterior(means.mean(axis=0), np.sqrt(variance))
+
+    def covariance(self, rows: Sequence[Rows]) -> Array:
+        """`(m, m)` covariance (without noise) between the candidates that the rows stand for."""
+        pairs = list(zip(self._processes, rows, strict=True))
+        within: Array = np.mean([process.covariance(each) for process, each in pairs], axis=0)
+        means = np.stack([process.posterior(each).mean for process, each in pairs])
+        apart = means - means.mean(axis=0)
+        between: Array = apart.T @ apart / len(pairs)
+        return within + between
+
+
 def _diagonal(parameters: Parameters, rows: Rows) -> Array:
     scales = np.exp(parameters.log_scale)
     found = np.full(len(rows), scales[: len(rows.squared)].sum())

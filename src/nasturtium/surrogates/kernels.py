@@ -14,12 +14,17 @@ from nasturtium.space.choice import IntRange, OneOf
 from nasturtium.space.structure import Decision
 from nasturtium.surrogates.encodings import REMEMBERED, Encoder
 from nasturtium.surrogates.gaussian_process import Rows
+from nasturtium.surrogates.parts import Parts
 
 Array = NDArray[np.float64]
 Costs = Callable[[Architecture], Mapping[str, float]]
+Names = str | Sequence[str | Sequence[str]]
+"""One kernel, several that are summed, or, in lists within a list, one sum for each of several processes."""
 
 KERNELS = ("decisions", "additive", "ordered", "paths", "wl")
 """Names of kernels; all of them may be summed."""
+CELL_PROCESSES = (("decisions", "wl"), ("paths",))
+"""The kernels of the two processes in a space of cells, by default."""
 INACTIVE = -0.5
 """Place of an ordered decision that is not active, beside its range [0, 1]."""
 
@@ -35,11 +40,12 @@ class Kernels:
             - "decisions": exponential of the Hamming distance of the decisions (the categorical kernel).
             - "additive": each decision adds its own part (linear in the one-hot encoding).
             - "ordered": squared-exponential in the numeric decisions, each by its place in its range.
-            - "paths": squared-exponential in the counts of paths (BANANAS' encoding).
+            - "paths": squared-exponential in which paths there are (BANANAS' encoding).
             - "wl": normalised Weisfeiler-Lehman kernel of the searched parts (NAS-BOWL).
         costs: Cheap metrics of an architecture, for `features`.
         features: Names of cheap metrics that are compared too, squared-exponentially, standardised over what is
             known, in logarithms where they are all positive.
+        parts: The space's searched parts, where others trace them too; None finds them.
 
     Raises:
         UnknownNameError: there is no such kernel.
@@ -53,6 +59,7 @@ class Kernels:
         *,
         costs: Costs | None = None,
         features: Sequence[str] = (),
+        parts: Parts | None = None,
     ) -> None:
         self._order = [(d.name, d.count - 1) for d in space.decisions if _is_numeric(d)]
         self._costs, self._features = costs, tuple(features)
@@ -70,7 +77,11 @@ class Kernels:
         if "ordered" in self.names and not self._order:
             raise InvalidInputError("The kernel 'ordered' compares numeric decisions, and this space has none.")
         self._decisions = Encoder(space, "decisions")
-        self._graphs = {name: Encoder(space, name) for name in ("paths", "wl") if name in self.names}
+        graphs = [name for name in ("paths", "wl") if name in self.names]
+        traced = parts or (Parts(space) if graphs else None)
+        self._graphs = {name: Encoder(space, name, parts=traced) for name in graphs}
+        self.parts = traced
+        """The space's searched parts, where a kernel looks at them."""
         self._places: dict[str, Array] = {}
         self._known: dict[str, Array] = {}
 
@@ -87,13 +98,20 @@ class Kernels:
             elif name == "ordered":
                 squared.append(np.stack([self._place(a) for a in architectures]))
             elif name == "paths":
-                squared.append(self._graphs["paths"].encode(architectures, like=like))
+                squared.append(self._paths(architectures, like))
             else:
                 wl = self._graphs["wl"]
                 linear.append(wl.encode(architectures, like=like) / wl.norms(architectures)[:, None])
         if self._features:
             squared.append(self._standardised(architectures, like))
         return Rows(squared=tuple(squared), linear=tuple(linear))
+
+    def _paths(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> Array:
+        """1 where a path is there; the last column holds how far those paths lead away that none of `like` has."""
+        paths = self._graphs["paths"]
+        present = np.minimum(paths.encode(architectures, like=like), 1.0)
+        others = np.array([len(paths.counts(a)) for a in architectures]) - present.sum(axis=1)
+        return np.column_stack([present, np.sqrt(others)])
 
     def _place(self, architecture: Architecture) -> Array:
         found = self._places.get(architecture.key)
@@ -129,6 +147,36 @@ class Kernels:
                     raise UnknownNameError("cheap metric", name, list(metrics))
             found = self._known[architecture.key] = np.array([float(metrics[name]) for name in self._features])
         return found
+
+
+def processes(
+    space: Space, names: Names = "auto", *, costs: Costs | None = None, features: Sequence[str] = ()
+) -> tuple[Kernels, ...]:
+    """The kernels of each process that is believed.
+
+    Args:
+        space: Whose architectures.
+        names: "auto": in a space of cells one process of "decisions" and "wl" and one of "paths", elsewhere one; or
+            names of kernels to sum; or a list of such lists, a process each.
+        costs: As for `Kernels`.
+        features: As for `Kernels`; seen by each.
+
+    Raises:
+        UnknownNameError: there is no such kernel.
+        InvalidInputError: as for `Kernels`, or there is nothing in a list.
+    """
+    groups: list[str | Sequence[str]]
+    if isinstance(names, str):
+        groups = list(CELL_PROCESSES) if names == "auto" and Kernels(space).cells else [names]
+    elif any(not isinstance(name, str) for name in names):
+        groups = list(names)
+    else:
+        groups = [[name for name in names if isinstance(name, str)]]
+    if not groups or not all(groups):
+        raise InvalidInputError(f"A process needs at least one kernel of {', '.join(KERNELS)}; got {names!r}.")
+    first = Kernels(space, groups[0], costs=costs, features=features)
+    others = [Kernels(space, group, costs=costs, features=features, parts=first.parts) for group in groups[1:]]
+    return (first, *others)
 
 
 def _is_numeric(decision: Decision) -> bool:

@@ -19,8 +19,8 @@ from nasturtium.strategies.learned.pool import Pool
 from nasturtium.strategies.learned.rounds import LEAST, Choice, source
 from nasturtium.strategies.learned.wishes import Wishes
 from nasturtium.surrogates import acquisition, gaussian_process
-from nasturtium.surrogates.gaussian_process import Conditioned, Parameters, Posterior
-from nasturtium.surrogates.kernels import Kernels
+from nasturtium.surrogates.gaussian_process import Averaged, Conditioned, Parameters, Posterior, Rows
+from nasturtium.surrogates.kernels import Kernels, Names, processes
 from nasturtium.surrogates.warping import LowerLog
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal
@@ -55,8 +55,8 @@ class BayesianOptimization:
         acquisition: For one objective: "ucb" (upper confidence bound), "ei" (expected improvement), "pi" (probability
             of improvement), "its" (independent Thompson sampling), "thompson" (a function drawn from the posterior).
         kappa: Weight of the uncertainty in "ucb".
-        kernels: Summed kernels, see `surrogates.Kernels`: "auto", or of "decisions", "additive", "ordered", "paths",
-            "wl".
+        kernels: "auto", or summed kernels, see `surrogates.Kernels`: of "decisions", "additive", "ordered", "paths",
+            "wl"; or lists of these, each for a process of its own: all processes are then believed equally.
         features: Cheap metrics that the model sees too: costs such as "params", or zero-cost scores that a table has.
         candidates: Random networks among those that are looked at.
         parents: The best networks whose neighbours are looked at.
@@ -81,18 +81,18 @@ class BayesianOptimization:
     initial: int = 5
     acquisition: Acquisition = "ucb"
     kappa: float = KAPPA
-    kernels: str | Sequence[str] = "auto"
+    kernels: Names = "auto"
     features: Sequence[str] = ()
     candidates: int = 150
     parents: int = 5
     most: int = 300
     _problem: Problem = field(init=False, repr=False, compare=False)
     _wishes: Wishes = field(init=False, repr=False, compare=False)
-    _kernels: Kernels = field(init=False, repr=False, compare=False)
+    _kernels: tuple[Kernels, ...] = field(init=False, repr=False, compare=False)
     _candidates: Candidates = field(init=False, repr=False, compare=False)
     _told: list[Trial] = field(init=False, repr=False, compare=False)
     _pending: dict[int, Architecture] = field(init=False, repr=False, compare=False)
-    _fitted: dict[tuple[int, int], Parameters] = field(init=False, repr=False, compare=False)
+    _fitted: dict[tuple[int, int, int], Parameters] = field(init=False, repr=False, compare=False)
     _around: dict[str, list[Architecture]] = field(init=False, repr=False, compare=False)
     _order: list[Trial] | None = field(init=False, repr=False, compare=False, default=None)
 
@@ -115,7 +115,7 @@ class BayesianOptimization:
             InvalidInputError: a kernel does not go with the space.
         """
         self._problem, self._wishes = problem, Wishes(problem)
-        self._kernels = Kernels(problem.space, self.kernels, costs=problem.cheap_metrics, features=self.features)
+        self._kernels = processes(problem.space, self.kernels, costs=problem.cheap_metrics, features=self.features)
         self._candidates = Candidates(problem)
         self._told, self._pending, self._fitted, self._around = [], {}, {}, {}
         self._order = None
@@ -210,17 +210,24 @@ class BayesianOptimization:
         met = {a.key: a for a in near}
         return [a for a in met.values() if not (self._problem.constraints and self._candidates.violation(a))]
 
-    def parameters(self, output: int, targets: Callable[[list[Trial]], Array]) -> Parameters:
-        """Fitted to the first so many trials, a number that grows by `GROWTH`: a function of the log alone."""
+    def rows(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> list[Rows]:
+        """Rows of architectures for each process."""
+        return [kernels.rows(architectures, like) for kernels in self._kernels]
+
+    def parameters(self, output: int, targets: Callable[[list[Trial]], Array]) -> list[Parameters]:
+        """Of each process, fitted to the first so many trials, a number that grows by `GROWTH`.
+
+        A function of the log alone.
+        """
         count = LEAST
         while (larger := max(count + 1, int(count * GROWTH))) <= len(self._told):
             count = larger
-        key = (output, count)
-        if key not in self._fitted:
+        if (output, 0, count) not in self._fitted:
             trials = self._learnt(self._told[:count])
             known = [t.architecture for t in trials]
-            self._fitted[key] = gaussian_process.fit(self._kernels.rows(known, known), targets(trials))
-        return self._fitted[key]
+            for process, rows in enumerate(self.rows(known, known)):
+                self._fitted[output, process, count] = gaussian_process.fit(rows, targets(trials))
+        return [self._fitted[output, process, count] for process in range(len(self._kernels))]
 
     def _ranked(self) -> list[Trial]:
         """What was told, best first."""
@@ -244,16 +251,16 @@ TINY = 1e-300
 
 
 class Model:
-    """What the strategy knows at one ask: a Gaussian process for each metric that is not cheap."""
+    """What the strategy knows at one ask: Gaussian processes for each metric that is not cheap."""
 
     def __init__(self, strategy: BayesianOptimization, number: int) -> None:
         self._strategy, self._number = strategy, number
         self._problem, self._wishes = strategy._problem, strategy._wishes
         self._trials = strategy._learnt(strategy._told)
         self._known = [t.architecture for t in self._trials]
-        known = strategy._kernels.rows(self._known, self._known)
+        known = strategy.rows(self._known, self._known)
         under_way = list(strategy._pending.values())
-        pending = strategy._kernels.rows(under_way, self._known) if under_way else None
+        pending = strategy.rows(under_way, self._known) if under_way else [None] * len(known)
         self.names = self._wishes.outputs(self._known[0])
         """The modelled metrics."""
         self.signs = self._wishes.signs(self._known[0])
@@ -263,15 +270,16 @@ class Model:
         self._processes = []
         for place, warp in enumerate(self.warps):
             parameters = strategy.parameters(place, partial(self._warped, place=place))
-            self._processes.append(Conditioned(parameters, known, warp.values, pending=pending))
+            given = zip(parameters, known, pending, strict=True)
+            self._processes.append(Averaged([Conditioned(p, k, warp.values, pending=u) for p, k, u in given]))
 
     def posterior(self, architectures: Sequence[Architecture], place: int) -> Posterior:
         """Of the modelled metric of a place, warped such that larger is better."""
-        return self._processes[place].posterior(self._strategy._kernels.rows(architectures, self._known))
+        return self._processes[place].posterior(self._strategy.rows(architectures, self._known))
 
     def scores(self, architectures: Sequence[Architecture]) -> Array:
         """`(n,)` what is hoped for; larger is better."""
-        rows = self._strategy._kernels.rows(architectures, self._known)
+        rows = self._strategy.rows(architectures, self._known)
         said = [process.posterior(rows) for process in self._processes]
         feasible = self._feasible(architectures, said)
         meets = [t for t in self._trials if not self._breaks(t)]
@@ -292,7 +300,7 @@ class Model:
     def drawn(self, architectures: Sequence[Architecture]) -> Array:
         """`(n,)` a function drawn from the posterior of the only objective, times the chance to be feasible."""
         place = self.names.index(self._problem.objectives[0].metric)
-        rows = self._strategy._kernels.rows(architectures, self._known)
+        rows = self._strategy.rows(architectures, self._known)
         said = [process.posterior(rows) for process in self._processes]
         rng = source(self._problem.seed, "acquisition", self._number)
         values = acquisition.thompson(said[place].mean, self._processes[place].covariance(rows), rng)[0]
