@@ -161,11 +161,11 @@ class Relaxation:
         decisions = [d for d in self.space.decisions if d.count > 1]
         wrong = [d.name for d in decisions if d.name not in mixed]
         if wrong or not decisions:
+            what = f"the decisions {_some(wrong)}, which change numbers or shapes, or nothing at all"
             raise IncompatibleError(
                 f"A mixture decides everything between branches of one shape that are added up, but this space has "
-                f"{'the decisions ' + _some(wrong) + ', which change numbers or shapes' if wrong else 'no decision'}: "
-                "fix them, write them as choices between whole blocks (`one_of(Conv(8, kernel=3), Conv(8, kernel=5))`),"
-                " or use a method that trains single paths."
+                f"{what if wrong else 'no decision'}: fix them, write them as choices between whole blocks "
+                "(`one_of(Conv(8, kernel=3), Conv(8, kernel=5))`), or use a method that trains single paths."
             )
         for group in self.groups:
             items = {item.edge or (item.operation if self.parts == 1 else None) for item in group.items}
