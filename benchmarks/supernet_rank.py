@@ -17,29 +17,12 @@ from random import Random
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau
 
 import nasturtium as nas
-from nasturtium.supernets import calibration_batches, extreme, measure, train_single_path
+from nasturtium.supernets import calibration_batches, extreme, measure, measure_trust, train_single_path
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe, evaluate, fit
 from nasturtium.zoo.mobile import mobile
-
-RESAMPLES = 10_000
-
-
-def bootstrap(x: list[float], y: list[float], seed: int) -> tuple[float, float]:
-    """95% percentile interval of Kendall's tau-b over resampled networks."""
-    rng = np.random.default_rng(seed)
-    a, b = np.array(x), np.array(y)
-    taus = []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(a), len(a))
-        tau = kendalltau(a[rows], b[rows]).statistic
-        if np.isfinite(tau):
-            taus.append(tau)
-    low, high = np.quantile(taus, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def spread(space: nas.Space, task: Task, count: int, rng: Random) -> list[nas.Architecture]:
@@ -120,24 +103,19 @@ def report(rows: list[dict[str, float]], given: argparse.Namespace, minutes: flo
     """Print the rank correlations."""
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     pairs = {
-        "accuracy": (columns["shared_accuracy"], columns["alone_accuracy"]),
-        "loss": (columns["shared_loss"], columns["alone_loss"]),
-        "macs alone (baseline)": (columns["macs"], columns["alone_accuracy"]),
+        "shared weights by accuracy": (columns["shared_accuracy"], columns["alone_accuracy"]),
+        "shared weights by loss": (columns["shared_loss"], columns["alone_loss"]),
+        "MACs (baseline)": (columns["macs"], columns["alone_accuracy"]),
     }
     summary = {}
     for name, (x, y) in pairs.items():
-        tau = float(kendalltau(x, y).statistic)
-        low, high = bootstrap(x, y, given.seed)
-        summary[name] = {"tau": tau, "low": low, "high": high}
-        print(f"Kendall's tau, {name}: {tau:+.3f}  [{low:+.3f}, {high:+.3f}]")
-    low = summary["accuracy"]["low"]
-    verdict = "better than chance" if low > 0 else "not shown to be better than chance"
+        found = measure_trust(x, y, seed=given.seed, names=(name, "training alone"))
+        summary[name] = found.to_dict()
+        print(found.sentence)
     print(
         f"{given.task}, {len(rows)} networks of {min(columns['macs']):,.0f} to {max(columns['macs']):,.0f} MACs, "
         f"seed {given.seed}, {given.seeds} training(s) alone of {given.alone} epochs, {minutes:.1f} minutes shared, "
-        f"{minutes_alone:.1f} minutes alone: shared weights rank networks {verdict} (a pair of networks is ordered "
-        f"alike {50 * (1 + summary['accuracy']['tau']):.0f} times in 100; the interval is 95%, over resampled "
-        "networks)."
+        f"{minutes_alone:.1f} minutes alone."
     )
     print(json.dumps({"summary": summary, "rows": rows}))
 

@@ -1,16 +1,29 @@
-"""Training shared weights, recalibration, saving, on a few real digits."""
+"""Training shared weights, resume, recalibration, saving, on a few real digits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import nasturtium as nas
-from nasturtium.errors import InvalidInputError, StoreError
-from nasturtium.supernets import calibration_batches, extreme, load, measure, recalibrate, save, train_single_path
+from nasturtium.errors import InvalidInputError, StoreError, UnknownNameError
+from nasturtium.supernets import (
+    calibration_batches,
+    extreme,
+    insert,
+    load,
+    measure,
+    recalibrate,
+    save,
+    train_single_path,
+)
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe, fit
 
@@ -125,5 +138,144 @@ def test_bad_arguments_are_refused(space: nas.Space, task: Task) -> None:
         train_single_path(shared, space, task, epochs=0, seed=0)
     with pytest.raises(InvalidInputError, match="path"):
         train_single_path(shared, space, task, epochs=1, seed=0, paths=0)
-    with pytest.raises(InvalidInputError, match="ema"):
-        train_single_path(shared, space, task, Recipe(ema=0.9), epochs=1, seed=0)
+    with pytest.raises(UnknownNameError, match="fair"):
+        train_single_path(shared, space, task, epochs=1, seed=0, sampler="fairest")
+    with pytest.raises(InvalidInputError, match="parts"):
+        train_single_path(shared, space, task, epochs=1, seed=0, parts=33)
+    with pytest.raises(InvalidInputError, match="process group"):
+        train_single_path(shared, space, task, epochs=1, seed=0, parallel=True)
+    with pytest.raises(InvalidInputError, match=r"weights\.layers\.0\.conv\.conv\.weight"):
+        train_single_path(
+            shared, space, task, epochs=1, seed=0, initial={"weights.layers.0.conv.conv.wait": torch.ones(1)}
+        )
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+def few(task: Task, images: int) -> Task:
+    """The task with its first train images only."""
+    rows = np.arange(images)
+    return replace(task, splits=dict(task.splits) | {"train": task.split("train").take(rows)}, loader=None)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(optimizer="adamw", ema=0.9, clip=1.0)], ids=["sgd", "adamw"])
+def test_a_killed_training_goes_on_to_the_same_weights(
+    space: nas.Space, task: Task, tmp_path: Path, recipe: Recipe
+) -> None:
+    small = few(task, 256)
+
+    def run(folder: Path, kill: int) -> tuple[nas.Supernet, int]:
+        def report(record: Mapping[str, float]) -> None:
+            if record["epoch"] == kill:
+                raise Killed
+
+        shared = nas.supernet(space, task.input_shape, seed=0, **task.context)
+        result = train_single_path(
+            shared, space, small, recipe, epochs=3, seed=4, sampler="fair", directory=folder, on_epoch=report
+        )
+        return shared, result.resumed
+
+    whole, _ = run(tmp_path / "whole", 0)
+    for kill in (1, 2):
+        folder = tmp_path / str(kill)
+        with pytest.raises(Killed):
+            run(folder, kill)
+        parts, resumed = run(folder, 0)
+        assert resumed == kill
+        assert all(
+            torch.equal(a, b) for a, b in zip(parts.state_dict().values(), whole.state_dict().values(), strict=True)
+        )
+    with pytest.raises(InvalidInputError, match="another network"):
+        train_single_path(whole, space, small, recipe, epochs=3, seed=5, directory=tmp_path / "whole")
+
+
+def test_precision_and_layout(space: nas.Space, task: Task) -> None:
+    """Bfloat16 and channels-last give nearly the same losses; the weights stay float32."""
+    small = few(task, 256)
+
+    def losses(**settings: Any) -> list[float]:
+        shared = nas.supernet(space, task.input_shape, seed=0, **task.context)
+        result = train_single_path(shared, space, small, Recipe(**settings), epochs=2, seed=0)
+        assert {p.dtype for p in shared.parameters()} == {torch.float32}
+        return [record["loss"] for record in result.history]
+
+    plain = losses(precision="float32", memory_format="contiguous")
+    assert losses(memory_format="channels_last") == pytest.approx(plain, rel=1e-3)
+    rough = losses(precision="bfloat16")
+    assert rough != plain
+    assert rough == pytest.approx(plain, rel=0.05)
+
+
+def test_an_average_of_weights_is_that_of_its_definition(space: nas.Space, task: Task) -> None:
+    """One step: from the start w0 and the first update w1, a decay of (1 + 1) / (10 + 1) gives 2/11 w0 + 9/11 w1."""
+    small, path = few(task, 64), space.sample(Random(0))
+
+    def weights(ema: float | None) -> dict[str, torch.Tensor]:
+        shared = nas.supernet(space, task.input_shape, seed=0, **task.context)
+        if ema != 0.0:
+            recipe = Recipe(ema=ema, batch_size=64)
+            train_single_path(shared, space, small, recipe, epochs=1, seed=0, paths=0, always=[path])
+        return {name: p.detach() for name, p in shared.named_parameters()}
+
+    before, after, mean = weights(0.0), weights(None), weights(0.999)
+    for name, found in mean.items():
+        torch.testing.assert_close(found, 2 / 11 * before[name] + 9 / 11 * after[name])
+
+
+def test_starting_from_given_weights(space: nas.Space, task: Task) -> None:
+    """What no step trains is what was given; what a closed network learned can be put in, and comes out again."""
+    smallest = extreme(space, "smallest", task.input_shape, Random(0), **task.context)
+    shared = nas.supernet(space, task.input_shape, seed=0, **task.context)
+    other = nas.supernet(space, task.input_shape, seed=1, **task.context)
+    used = {where.name for where in shared.shared_weights(smallest).values()}
+    initial = {name: tensor for name, tensor in other.state_dict().items() if "repeat" not in name}
+    train_single_path(shared, space, few(task, 64), epochs=1, seed=0, paths=0, always=[smallest], initial=initial)
+    for name, tensor in shared.state_dict().items():
+        if name not in used:
+            assert torch.equal(tensor, initial[name])
+    for seed in range(3):
+        architecture = space.sample(Random(seed))
+        network = nas.build(nas.trace(architecture, task.input_shape, **task.context), seed=seed)
+        insert(other, architecture, network.state_dict())
+        found = other.extract(architecture).state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in network.state_dict().items())
+    with pytest.raises(InvalidInputError, match="no weight 'conv'"):
+        insert(other, architecture, {"conv": torch.ones(1)})
+
+
+def test_fair_steps_sum_their_gradients(task: Task) -> None:
+    """One step of SGD without momentum moves weights by the sum of the single paths' gradients."""
+    space = nas.Space(nas.Sequential(nas.Conv(nas.one_of(2, 4, 6), stride=2), nas.Classifier()))
+    small = few(task, 64)
+    recipe = Recipe(learning_rate=0.1, momentum=0.0, weight_decay=0.0, warmup=0.0, augment="none", batch_size=64)
+
+    def moved(**settings: Any) -> torch.Tensor:
+        shared = nas.supernet(space, task.input_shape, seed=0, **task.context)
+        before = torch.cat([p.detach().flatten() for p in shared.parameters()])
+        train_single_path(shared, space, small, recipe, epochs=1, seed=0, **settings)
+        return torch.cat([p.detach().flatten() for p in shared.parameters()]) - before
+
+    singles = sum(moved(paths=0, always=[a]) for a in space.enumerate())
+    torch.testing.assert_close(moved(sampler="fair"), singles, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(moved(paths=0, always=list(space.enumerate())), singles / 3, rtol=1e-4, atol=1e-6)
+
+
+def test_the_channels_of_spos() -> None:
+    """Channel search: hidden widths are slices of one supernet, whose widest path is the whole of it."""
+    space = nas.zoo.space("spos_channels")
+    shared = nas.supernet(space, (3, 32, 32), seed=0, classes=10).eval()
+    widest = space.architecture({d.name: d.count - 1 for d in space.decisions}, indices=True)
+    narrow = space.architecture({d.name: 0 for d in space.decisions}, indices=True)
+    assert sum(p.numel() for p in shared.parameters()) == nas.trace(widest, (3, 32, 32), classes=10).params
+    name = "layers.1.blocks.1.main.expand.conv.weight"
+    few_, all_ = (shared.parameters_of(a)[name] for a in (narrow, widest))
+    assert few_.shape[0] == int(32 * 0.2)
+    assert all_.shape[0] == 64
+    assert torch.equal(few_, all_[: len(few_)])
+    assert few_.data_ptr() == all_.data_ptr()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for seed in range(2):
+        path = space.sample(Random(seed))
+        assert torch.equal(shared.set(path)(x), shared.extract(path)(x))

@@ -139,7 +139,8 @@ class OneShot:
         self._made(space, task, seed=0)
 
     def _made(self, space: Space, task: Task, seed: int) -> Supernet:
-        made = supernet(space, task.input_shape, seed=seed, **task.context)
+        context: dict[str, Any] = task.context
+        made = supernet(space, task.input_shape, seed=seed, **context)
         left = sorted({d.name for d in space.decisions if d.count > 1} - set(made.mixed))
         if left:
             raise IncompatibleError(

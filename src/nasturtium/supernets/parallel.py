@@ -55,7 +55,7 @@ class Team:
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
         whole = torch.cat([part.flatten() for part in parts])
         distributed.all_reduce(whole)
-        for p, part in zip(chosen, whole.split([p.numel() for p in chosen]), strict=True):
+        for p, part in zip(chosen, torch.split(whole, [p.numel() for p in chosen]), strict=True):
             p.grad = part.view(p.shape)
 
     @torch.no_grad()

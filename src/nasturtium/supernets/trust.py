@@ -82,7 +82,7 @@ class Trust:
             raise InvalidInputError(
                 f"A stored `Trust` has version {VERSION} and {', '.join(sorted(names))}, got {data!r}."
             )
-        values = {name: data[name] for name in names}
+        values: dict[str, Any] = {name: data[name] for name in names}
         return cls(**{k: math.nan if v is None else v for k, v in values.items()})
 
 
