@@ -157,12 +157,12 @@ class ENAS:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: the name of the method and its settings."""
-        return {"type": "enas", **asdict(self), "recipe": self.recipe.to_dict()}
+        return {"name": "enas", **asdict(self), "recipe": self.recipe.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ENAS:
         """Inverse of `to_dict`."""
-        values = {key: value for key, value in data.items() if key != "type"}
+        values = {key: value for key, value in data.items() if key != "name"}
         if "recipe" in values:
             values["recipe"] = Recipe.from_dict(values["recipe"])
         if "teaching" in values:
