@@ -13,7 +13,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 from torch import nn
 from torch.nn import functional
 
@@ -104,12 +103,12 @@ class Fitted:
     predictor: AccuracyPredictor
     rmse: float
     """Root mean square error on pairs that it was not trained on, as a fraction of accuracy."""
-    tau: float
-    """Kendall's tau on those pairs; NaN where it is not defined."""
+    predicted: tuple[float, ...]
+    """For the pairs held out."""
+    measured: tuple[float, ...]
+    """Accuracies of the pairs held out; `measure_trust` says how well the two rank alike."""
     trained: int
     """Pairs that it was trained on."""
-    tested: int
-    """Pairs held out."""
 
 
 def fit_predictor(
@@ -176,9 +175,10 @@ def fit_predictor(
     predictor = AccuracyPredictor(features, layers, base=base, scale=scale)
     predicted = predictor(matrix[test])
     error = float(np.sqrt(np.square(predicted - targets[test]).mean()))
-    varied = len(test) > 1 and np.ptp(predicted) > 0 and np.ptp(targets[test]) > 0
-    tau = float(kendalltau(predicted, targets[test]).statistic) if varied else float("nan")
-    return Fitted(predictor=predictor, rmse=error, tau=tau, trained=len(train), tested=len(test))
+    return Fitted(
+        predictor=predictor, rmse=error, predicted=tuple(predicted.tolist()), measured=tuple(targets[test].tolist()),
+        trained=len(train),
+    )  # fmt: skip
 
 
 def _network(inputs: int, seed: int) -> nn.Sequential:
