@@ -1,15 +1,18 @@
 """Training of shared weights, and networks that inherit them."""
 
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
+from nasturtium.supernets.enas import ENAS
 from nasturtium.supernets.extremes import extreme
 from nasturtium.supernets.one_shot import DroppedPaths, OneShot, OnlyPath
 from nasturtium.supernets.paths import CostBalanced, Fair, Independent, PathSampler
+from nasturtium.supernets.proxyless import ProxylessNAS
 from nasturtium.supernets.searcher import Found, Run, Searcher, SearchResult
 from nasturtium.supernets.single_path import SinglePathResult, measure, train_single_path
 from nasturtium.supernets.storage import insert, load, save, start_from
 from nasturtium.supernets.trust import Trust, measure_trust
 
 __all__ = [
+    "ENAS",
     "CostBalanced",
     "DroppedPaths",
     "Fair",
@@ -18,6 +21,7 @@ __all__ = [
     "OneShot",
     "OnlyPath",
     "PathSampler",
+    "ProxylessNAS",
     "Run",
     "SearchResult",
     "Searcher",
