@@ -146,11 +146,12 @@ def test_a_gate_is_the_weighted_sum() -> None:
     gate = Softmax(shared.mixed)
     assert list(shared.mixed.values()) == [5, 5, 5]
     with torch.no_grad():
-        for logits in gate.logits:
-            logits.normal_(generator=torch.Generator().manual_seed(len(logits)))
+        for number, logits in enumerate(gate.logits):
+            logits.normal_(generator=torch.Generator().manual_seed(number))
+    names = list(shared.mixed)
 
     def mixed(edge: int, y: Tensor) -> Tensor:
-        weights = torch.softmax(gate.logits[edge], 0)
+        weights = torch.softmax(gate.logits[names[edge]], 0)
         total = torch.zeros_like(y)
         for number, option in enumerate(options):
             layers = nas.build(nas.trace(option, (4, 6, 6)), seed=0).eval()
@@ -174,7 +175,7 @@ def test_a_sum_over_depth_adds_the_prefixes() -> None:
     shared = make(space, (4, 6, 6)).eval()
     (x,) = batch((4, 6, 6))
     parts = [shared.set(a)(x) for a in space.enumerate()]
-    torch.testing.assert_close(shared.mix(Sum())(x), parts[0] + parts[1])
+    torch.testing.assert_close(shared.mix(Sum(shared.mixed))(x), parts[0] + parts[1])
 
 
 def test_what_cannot_be_mixed_is_named() -> None:
@@ -182,9 +183,9 @@ def test_what_cannot_be_mixed_is_named() -> None:
     shared = make(space, (4, 6, 6))
     assert shared.mixed == {}
     with pytest.raises(InvalidInputError, match=r"layers\.0\.width"):
-        shared.mix(Sum(), ["layers.0.width"])
+        shared.mix(Sum({"layers.0.width": 2}), ["layers.0.width"])
     with pytest.raises(InvalidInputError, match="none"):
-        shared.mix(Sum())
+        shared.mix(Sum({"layers.0.width": 2}))
 
 
 def test_bad_use_is_refused() -> None:

@@ -33,7 +33,9 @@ WEIGHTED = (ops.Conv, ops.Linear, ops.BatchNorm, ops.GroupNorm, ops.Activation)
 
 
 def take(weight: Tensor, cut: Cut) -> Tensor:
-    """The part of a shared weight; a view where every axis is a range."""
+    """The part of a shared weight; a view where every axis is a range, the weight itself for an empty cut."""
+    if not cut:
+        return weight
     whole = slice(None)
     weight = weight[tuple([part if isinstance(part, slice) else whole for part in cut])]
     for axis, part in enumerate(cut):
@@ -44,7 +46,7 @@ def take(weight: Tensor, cut: Cut) -> Tensor:
 
 def put(weight: Tensor, cut: Cut, value: Tensor) -> None:
     """Write the part of a one-axis buffer, where `take` made a copy of it."""
-    if isinstance(cut[0], Tensor):
+    if cut and isinstance(cut[0], Tensor):
         weight.index_copy_(0, cut[0].to(weight.device), value)
 
 

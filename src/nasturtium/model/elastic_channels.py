@@ -56,6 +56,10 @@ class Channels:
         """Whether a value may hold other than the first channels."""
         return any(self._gated[n] for n in value.leaves() if isinstance(n, int))
 
+    def is_gated_node(self, node: OpenNode) -> bool:
+        """Whether a node's output may hold other than the first channels."""
+        return self._gated[node.number]
+
     def _keeps(self, node: OpenNode) -> bool:
         return node.kind in KEEPING or any(is_depthwise(f.operation, f.inputs) for f in node.variants)
 

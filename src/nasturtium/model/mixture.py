@@ -14,12 +14,14 @@ from torch import Tensor
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.model.elastic_channels import Channels, Columns
+from nasturtium.model.gate import Hard, Shares
 from nasturtium.model.layers import add
+from nasturtium.model.probe import Branch, Branches
 from nasturtium.space.diagram import Diagram
 from nasturtium.space.open_graph import Failed, Form, OpenGraph, OpenNode
 
-Weights = Tensor | Sequence[Tensor | float]
-"""Of the branches of one decision, `(count,)`; a branch whose weight is the number 0 is not computed."""
+Weights = Shares | Hard
+"""Of the branches of one decision, as a gate gives them."""
 Layer = Callable[..., Tensor]
 
 
@@ -85,6 +87,21 @@ def write_program(
         InvalidInputError: branches of one mix hold different shared channels.
     """
     return _Writer(graph, channels, frozenset(mixed), indices, layer).write()
+
+
+def column_decisions(graph: OpenGraph, channels: Channels) -> frozenset[int]:
+    """Positions of the decisions that may change which shared channels a tensor holds: they cannot be mixed.
+
+    Those are the decisions that say what stands in a concatenation that depends on decisions, and those that select
+    among tensors behind one, until a layer reads them that does not keep the channels apart.
+    """
+    found: frozenset[int] = frozenset()
+    for value in [*[v for node in graph.nodes for v in node.inputs], *[v for _, v in graph.outputs]]:
+        if channels.is_gated(value):
+            found |= value.support
+            kept = [graph.nodes[number] for number in value.leaves() if isinstance(number, int)]
+            found = found.union(*[node.forms.support for node in kept if channels.is_gated_node(node)])
+    return found
 
 
 class _Writer:
@@ -167,59 +184,132 @@ class PlainExecutor:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.counts = {step.position: len(step.reads) for step in program.steps if isinstance(step, Mix)}
 
     def __call__(self, inputs: Sequence[Tensor], weights: Mapping[int, Weights]) -> list[Tensor]:
-        """Run the program."""
+        """Run the program. Gates of `Hard` weights are probed where their gradients are wanted."""
         program = self.program
-        shares = {position: _listed(given) for position, given in weights.items()}
-        needed = self.needed(shares)
-        last = {}
-        for number, reads in needed.items():
-            for i in reads:
-                last[i] = number
-        keep = {*program.outputs}
+        shares = {position: _listed(weights[position], count) for position, count in self.counts.items()}
+        needed = self._needed(shares)
+        probed = self._probed(weights, shares, needed)
+        reads = {n: (*own, *probed[n].frontier) if n in probed else own for n, own in needed.items()}
+        dead = _dead(reads, program.outputs)
         values: dict[int, Tensor] = dict(enumerate(inputs))
-        for number, reads in needed.items():
-            step = program.steps[number - program.inputs]
-            if isinstance(step, Call):
-                values[number] = step.function(*[values[i] for i in reads])
-            else:
-                values[number] = _sum(shares[step.position], step.reads, values)
-            for i in reads:
-                if last[i] == number and i not in keep:
-                    values.pop(i, None)
+        for number in needed:
+            values[number] = self._compute(number, shares, values)
+            branches = probed.get(number)
+            if branches is not None:
+                step = program.steps[number - program.inputs]
+                assert isinstance(step, Mix)
+                hard = weights[step.position]
+                assert isinstance(hard, Hard)
+                assert hard.gates is not None
+                values[number] = branches.attach(values[number], hard.gates, [values[i] for i in branches.frontier])
+            for i in dead[number]:
+                del values[i]
         return [values[i] for i in program.outputs]
 
-    def needed(self, weights: Mapping[int, Sequence[Tensor | float]]) -> dict[int, tuple[int, ...]]:
-        """The values that reach an output by weights that are not 0, in order, with what each reads."""
+    def _compute(
+        self, number: int, shares: Mapping[int, Sequence[Tensor | float]], values: dict[int, Tensor]
+    ) -> Tensor:
+        step = self.program.steps[number - self.program.inputs]
+        if isinstance(step, Call):
+            return step.function(*[values[i] for i in step.reads])
+        parts = []
+        for share, i in zip(shares[step.position], step.reads, strict=True):
+            if isinstance(share, Tensor):
+                parts.append(share * values[i])
+            elif share != 0:
+                parts.append(values[i] if share == 1 else share * values[i])
+        return add(*parts)
+
+    def _reads(self, number: int, shares: Mapping[int, Sequence[Tensor | float]]) -> tuple[int, ...]:
+        """The values that a step reads by weights that are not 0."""
+        step = self.program.steps[number - self.program.inputs]
+        if isinstance(step, Call):
+            return step.reads
+        pairs = zip(shares[step.position], step.reads, strict=True)
+        return tuple([i for share, i in pairs if isinstance(share, Tensor) or share != 0])
+
+    def _needed(self, shares: Mapping[int, Sequence[Tensor | float]]) -> dict[int, tuple[int, ...]]:
+        """The steps that reach an output by weights that are not 0, in order, with what each reads."""
         program = self.program
         wanted = {*program.outputs}
         found: list[tuple[int, tuple[int, ...]]] = []
         for number in range(program.inputs + len(program.steps) - 1, program.inputs - 1, -1):
-            if number not in wanted:
-                continue
-            step = program.steps[number - program.inputs]
-            reads = step.reads
-            if isinstance(step, Mix):
-                shares = zip(weights[step.position], reads, strict=True)
-                reads = tuple([i for share, i in shares if isinstance(share, Tensor) or share != 0])
-            wanted.update(reads)
-            found.append((number, reads))
+            if number in wanted:
+                reads = self._reads(number, shares)
+                wanted.update(reads)
+                found.append((number, reads))
         return dict(reversed(found))
 
+    def _probed(
+        self,
+        weights: Mapping[int, Weights],
+        shares: Mapping[int, Sequence[Tensor | float]],
+        needed: Mapping[int, tuple[int, ...]],
+    ) -> dict[int, Branches]:
+        """The branches to probe at each step that is a mix by gates with gradients."""
+        found: dict[int, Branches] = {}
+        for number in needed:
+            step = self.program.steps[number - self.program.inputs]
+            hard = weights[step.position] if isinstance(step, Mix) else None
+            if isinstance(hard, Hard) and hard.wanted:
+                branches = [self._branch(i, step.reads[i], shares, needed) for i in hard.probed if i != hard.index]
+                found[number] = Branches(hard.index, hard.index in hard.probed, branches)
+        return found
 
-def _listed(weights: Weights) -> Sequence[Tensor | float]:
+    def _branch(
+        self,
+        option: int,
+        root: int,
+        shares: Mapping[int, Sequence[Tensor | float]],
+        needed: Mapping[int, tuple[int, ...]],
+    ) -> Branch:
+        """What computes one branch from values that the active path has."""
+        steps: dict[int, tuple[int, ...]] = {}
+        frontier: set[int] = set()
+        stack = [root]
+        while stack:
+            number = stack.pop()
+            if number in needed or number < self.program.inputs:
+                frontier.add(number)
+            elif number not in steps:
+                steps[number] = self._reads(number, shares)
+                stack.extend(steps[number])
+        order = {number: steps[number] for number in sorted(steps)}
+        dead = _dead(order, (root, *frontier))
+
+        def compute(values: dict[int, Tensor]) -> Tensor:
+            for number in order:
+                values[number] = self._compute(number, shares, values)
+                for i in dead[number]:
+                    del values[i]
+            return values[root]
+
+        calls = [step for number in order if isinstance(step := self.program.steps[number - self.program.inputs], Call)]
+        return Branch(option, tuple(sorted(frontier)), compute, tuple(calls))
+
+
+def _dead(reads: Mapping[int, tuple[int, ...]], keep: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """For each step in order, the values that nobody reads later."""
+    seen = {*keep}
+    found: dict[int, tuple[int, ...]] = {}
+    for number in reversed([*reads]):
+        found[number] = tuple({i: None for i in reads[number] if i not in seen})
+        seen.update(reads[number])
+    return found
+
+
+def _listed(weights: Shares | Hard, count: int) -> Sequence[Tensor | float]:
+    if isinstance(weights, Hard):
+        return [1.0 if i == weights.index else 0.0 for i in range(count)]
+    if len(weights) != count or not (isinstance(weights, Tensor) or any(isinstance(w, Tensor) or w for w in weights)):
+        raise InvalidInputError(
+            f"A gate gives {count} weights for the {count} branches of a decision, not all of them the number 0, got "
+            f"{weights!r}."
+        )
     return weights.unbind() if isinstance(weights, Tensor) else weights
-
-
-def _sum(weights: Sequence[Tensor | float], reads: Sequence[int], values: Mapping[int, Tensor]) -> Tensor:
-    parts = []
-    for weight, i in zip(weights, reads, strict=True):
-        if isinstance(weight, Tensor):
-            parts.append(weight * values[i])
-        elif weight != 0:
-            parts.append(values[i] if weight == 1 else weight * values[i])
-    return add(*parts)
 
 
 def soft_executor(program: Program, *, optimize: bool) -> Executor:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,15 @@ from nasturtium.graph.trace import Inputs, trace
 from nasturtium.model.build import Network, Part, _assemble, _attach, build
 from nasturtium.model.elastic import WEIGHTED, Cut, Elastic, initialize_elastic, take
 from nasturtium.model.elastic_channels import Channels, Columns
+from nasturtium.model.gate import Gate, Hard
 from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
 from nasturtium.model.kernel_transform import Steps, elastic_kernels, shrink
 from nasturtium.model.layers import layer
-from nasturtium.model.mix import Gate
-from nasturtium.model.mixture import Executor, PlainExecutor, soft_executor, write_program
+from nasturtium.model.mixture import Executor, PlainExecutor, column_decisions, soft_executor, write_program
+from nasturtium.model.paths import Paths, Plan
 from nasturtium.space import Architecture
 from nasturtium.space.lowering import LIMIT, lower
 from nasturtium.space.open_graph import Form, OpenGraph, OpenNode
-
-PLANS = 4096
-"""Active paths remembered; beyond, they are forgotten and made anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +40,6 @@ class SharedWeight:
     """The part of it, axis by axis."""
     steps: Steps = ()
     """For a kernel made of a larger one: the supernet's matrices that the part is put through, with the sides."""
-
-
-class _Step(NamedTuple):
-    call: Callable[..., Tensor]
-    reads: tuple[int, ...]
-
-
-class _Plan(NamedTuple):
-    steps: tuple[_Step, ...]
-    outputs: tuple[int, ...]
 
 
 class Supernet(nn.Module):
@@ -70,13 +58,14 @@ class Supernet(nn.Module):
         self.graph = graph
         self.kernel_transform = kernel_transform
         self.weights = Part()
-        self.gate: Gate | None = None
+        self._gates: tuple[Gate, ...] = ()  # no child: its parameters are not weights
         self._channels = Channels(graph)
         self._layers: dict[int, str] = {}
         self._stateless: dict[tuple[Operation, tuple[Shape, ...]], Callable[..., Tensor]] = {}
-        self._plans: dict[tuple[int, ...], _Plan] = {}
+        self._paths = Paths(graph, self._channels, self._call)
         self._indices: tuple[int, ...] = (0,) * len(graph.decisions)
-        self._active: _Plan | None = None
+        self._active: Plan | None = None
+        self._mixable: dict[str, int] | None = None
         self._mixed: tuple[int, ...] = ()
         self._optimize = True
         self._executors: dict[tuple[tuple[int, ...], tuple[int, ...], bool], Executor] = {}
@@ -146,24 +135,37 @@ class Supernet(nn.Module):
         """
         decisions = architecture if isinstance(architecture, Mapping) else architecture.decisions
         indices = tuple(self.graph.indices(decisions))
-        plan = self._plans.get(indices)
-        if plan is None:
-            if len(self._plans) >= PLANS:
-                self._plans.clear()
-            plan = self._plans[indices] = self._compile(decisions)
-        self._indices, self._active = indices, plan
+        self._active = self._paths.plan(indices)
+        self._indices = indices
+        return self
+
+    @property
+    def gate(self) -> Gate | None:
+        """What mixes; None for the single path. Its parameters are not among the supernet's: they are no weights."""
+        return self._gates[0] if self._gates else None
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all layers, and of the gate."""
+        super().train(mode)
+        gate: object = self.gate
+        if isinstance(gate, nn.Module):
+            gate.train(mode)
         return self
 
     @property
     def mixed(self) -> dict[str, int]:
         """Decisions that a gate can mix, with their number of options.
 
-        Those that select among tensors of one shape, and change the numbers of no operation.
+        Those that select among tensors of one shape, change the numbers of no operation, and do not say which shared
+        channels stand in a concatenation.
         """
-        if self._channels.gated:
-            return {}
+        if self._mixable is None:
+            self._mixable = self._find_mixable()
+        return dict(self._mixable)
+
+    def _find_mixable(self) -> dict[str, int]:
         selected: frozenset[int] = frozenset()
-        elastic: frozenset[int] = frozenset()
+        elastic = column_decisions(self.graph, self._channels)
         for node in self.graph.nodes:
             selected = selected.union(*[value.support for value in node.inputs])
             if len({form[:3] for form in node.variants}) > 1:
@@ -189,8 +191,8 @@ class Supernet(nn.Module):
             This supernet.
 
         Raises:
-            InvalidInputError: a decision cannot be mixed: it changes the numbers of an operation (a width, a kernel)
-                or the shape of what it selects, or a concatenation depends on decisions.
+            InvalidInputError: a decision cannot be mixed: it changes the numbers of an operation (a width, a kernel),
+                the shape of what it selects, or what stands in a concatenation.
         """
         possible = self.mixed
         names = list(possible) if decisions is None else decisions
@@ -199,11 +201,10 @@ class Supernet(nn.Module):
             raise InvalidInputError(
                 "A gate mixes decisions that select among tensors of one shape "
                 f"({', '.join(possible) or 'none here'}), got {', '.join(wrong) or 'none'}: a decision that changes an "
-                "operation's numbers or a shape, or any where a concatenation depends on decisions, has single paths "
-                "only (`set`)."
+                "operation's numbers, a shape, or what stands in a concatenation, has single paths only (`set`)."
             )
         positions = {d.name: i for i, d in enumerate(self.graph.decisions)}
-        self.gate = gate
+        self._gates = () if gate is None else (gate,)
         self._mixed = tuple(sorted([positions[name] for name in names])) if gate is not None else ()
         self._optimize = optimize
         return self
@@ -224,24 +225,12 @@ class Supernet(nn.Module):
                 f"{', '.join(named) or 'none'} by name."
             )
         if self.gate is not None:
-            outputs = self._mixture(given)
+            outputs = self._mixture(self.gate, given)
         elif self._active is None:
             raise InvalidInputError("Choose a path first: `supernet.set(architecture)(x)`.")
         else:
-            values: list[Tensor] = given
-            for step in self._active.steps[len(given) :]:
-                values.append(step.call(*[values[i] for i in step.reads]))
-            outputs = [values[i] for i in self._active.outputs]
+            outputs = self._active.run(given)
         return _assemble(self.graph.structure, outputs)
-
-    def _compile(self, decisions: Mapping[str, int]) -> _Plan:
-        resolved = self.graph.resolve(decisions)
-        columns = self._channels.columns(resolved)
-        steps = []
-        for step in resolved.steps:
-            held = columns[step.inputs[0]] if step.inputs else None
-            steps.append(_Step(self._call(step.node, step.form, held), step.inputs))
-        return _Plan(tuple(steps), resolved.outputs)
 
     def _call(self, node: OpenNode, form: Form, held: Columns) -> Callable[..., Tensor]:
         operation = form.operation
@@ -251,7 +240,7 @@ class Supernet(nn.Module):
             if node.kind is ops.Opaque:
                 return module
             assert isinstance(module, Elastic)
-            return partial(module, operation=operation, cuts=module.cuts(operation, form.inputs, held))
+            return partial(module, operation=operation, cuts=_cuts(module, form, held))
         key = (operation, form.inputs)
         if key not in self._stateless:
             made = layer(operation, *form.inputs)
@@ -267,11 +256,15 @@ class Supernet(nn.Module):
         y: Tensor = module(x)
         return y
 
-    def _mixture(self, inputs: list[Tensor]) -> list[Tensor]:
+    def _mixture(self, gate: Gate, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs where each mixed decision's branches are added up by weight."""
-        assert self.gate is not None
         decisions = self.graph.decisions
-        weights = {p: self.gate.weights(decisions[p].name, decisions[p].count) for p in self._mixed}
+        weights = {p: gate.weights(decisions[p].name, decisions[p].count) for p in self._mixed}
+        path = [given.index if isinstance(given, Hard) and not given.wanted else None for given in weights.values()]
+        if None not in path:
+            chosen = dict(zip(weights, path, strict=True))
+            indices = tuple([chosen.get(p, index) for p, index in enumerate(self._indices)])
+            return self._paths.plan(indices).run(inputs)  # type: ignore[arg-type]
         soft = all(isinstance(given, Tensor) for given in weights.values())
         fixed = tuple([0 if p in weights else index for p, index in enumerate(self._indices)])
         key = (fixed, self._mixed, soft and self._optimize)
@@ -390,6 +383,17 @@ def _taken(shared: Mapping[str, Tensor], where: SharedWeight) -> Tensor:
     for name, side in where.steps:
         weight = shrink(weight, shared[name], side)
     return weight
+
+
+def _cuts(module: Elastic, form: Form, held: Columns) -> dict[str, Cut]:
+    """Cuts of a form; an empty one where it uses the whole weight."""
+    cuts = module.cuts(form.operation, form.inputs, held)
+    shapes = {name: getattr(module, name).shape for name in cuts}
+    return {name: () if _is_whole(cut, shapes[name]) else cut for name, cut in cuts.items()}
+
+
+def _is_whole(cut: Cut, shape: Shape) -> bool:
+    return all(isinstance(part, slice) and part == slice(0, n) for part, n in zip(cut, shape, strict=True))
 
 
 def _state(form: Form) -> bool:
