@@ -16,6 +16,7 @@ from rich.text import Text
 
 from nasturtium.cli.output import shown
 from nasturtium.study import events
+from nasturtium.study.method import ROLE as METHOD
 from nasturtium.trial import (
     Constraint,
     Objective,
@@ -25,7 +26,12 @@ from nasturtium.trial import (
     violation,
 )
 
-TITLES = {"search": "search", "baseline:random": "random search", "reference": "hand-designed"}
+TITLES = {
+    "method": "shared weights",
+    "search": "search",
+    "baseline:random": "random search",
+    "reference": "hand-designed",
+}
 FRONT_ROWS = 8
 
 
@@ -73,6 +79,8 @@ class Progress:
                 self._begin(event)
             case events.TrialStarted():
                 self.running[event.proposal.number] = ""
+            case events.EpochReported() if event.role == METHOD:
+                self._learnt(event)
             case events.EpochReported():
                 values = [shown(k, v) for k, v in event.report.items() if k == self.objectives[0].metric]
                 self.running[event.number] = f"epoch {event.step} {' '.join(values)}"
@@ -93,7 +101,15 @@ class Progress:
         self.failures = Counter()
         if not self.live and not self.quiet:
             done = f", {event.finished} of them done before" if event.finished else ""
-            self._say(f"{TITLES.get(event.role, event.role)}: {event.trials} trials{done}")
+            unit = "epochs" if event.role == METHOD else "trials"
+            self._say(f"{TITLES.get(event.role, event.role)}: {event.trials or 'some'} {unit}{done}")
+
+    def _learnt(self, event: events.EpochReported) -> None:
+        """An epoch of shared weights."""
+        values = "  ".join(f"{name} {value:.4g}" for name, value in event.report.items() if name != "epoch")
+        self.running = {event.number: f"epoch {event.step}  {values}"}
+        if not self.live and not self.quiet:
+            self._say(f"epoch {event.step} of {self.budget}: {values}")
 
     def _finish(self, trial: Trial) -> None:
         self.running.pop(trial.number, None)

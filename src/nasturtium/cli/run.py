@@ -45,10 +45,15 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--space", "space_name", default="mobile", show_default=True, help="A space's name, or module:function.")
 @click.option(
     "--strategy",
-    default="auto",
-    show_default=True,
-    help=f"{', '.join(nas.strategies.STRATEGIES)}, or module:function; with settings, like "
+    default=None,
+    help=f"[default: auto]  {', '.join(nas.strategies.STRATEGIES)}, or module:function; with settings, like "
     '"evolution(population=20, sample=5)" or "hyperband(strategy=evolution, minimum=0.1)".',
+)
+@click.option(
+    "--method",
+    default=None,
+    help=f"In place of a strategy, one that learns architecture and weights together: {', '.join(nas.study.METHODS)}; "
+    'with settings, like "darts(epochs=20)". What it finds is then trained.',
 )
 @click.option("--trials", type=int, default=40, show_default=True, help="Architectures to train.")
 @click.option("--epochs", type=int, default=15, show_default=True, help="Epochs of each training.")
@@ -92,7 +97,7 @@ def search(**given: Any) -> int:
     space = load_space(given["space_name"], task.input_shape)
     settings = dict(
         maximize=given["maximize"] or (() if given["minimize"] else ("accuracy",)), minimize=given["minimize"],
-        constraints=given["constraints"], strategy=given["strategy"],
+        constraints=given["constraints"], strategy=given["strategy"], method=given["method"],
         estimator=nas.estimators.Trained(epochs=given["epochs"]), trials=given["trials"], seed=given["seed"],
         concurrency=given["concurrency"], schedule=given["schedule"], threads=given["threads"], device=given["device"],
         workers=given["workers"] or 1, baseline=given["baseline"],

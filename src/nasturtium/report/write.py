@@ -167,7 +167,7 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
         ("task", f"{facts['task']}, input {'×'.join(map(str, study.task['input_shape']))}"),
         ("objectives", ", ".join(f"{o.direction} {o.metric}" for o in study.objectives)),
         ("constraints", _limits(study.constraints) or "none"),
-        ("strategy", _short(facts["strategy"])),
+        ("method", _short(facts["method"])) if "method" in facts else ("strategy", _short(facts["strategy"])),
         ("estimator", _short(facts["estimator"])),
         ("seed, schedule", f"{facts['seed']}, {facts['schedule']}, concurrency {facts['concurrency']}"),
         ("threads, device", f"{facts['threads']}, {facts['device'] or 'automatic'}"),

@@ -12,15 +12,18 @@ from nasturtium.study.events import (
     TrialStarted,
     WorkerLost,
 )
+from nasturtium.study.method import METHODS, Learned
 from nasturtium.study.planning import Plan, plan
 from nasturtium.study.results import FrontMember, Member, Study, StudyInterrupted
 from nasturtium.study.session import resume, search
 
 __all__ = [
+    "METHODS",
     "Comparison",
     "EpochReported",
     "Event",
     "FrontMember",
+    "Learned",
     "Listener",
     "Member",
     "Plan",

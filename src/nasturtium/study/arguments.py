@@ -11,6 +11,7 @@ from nasturtium.errors import InvalidInputError
 from nasturtium.estimators.protocol import Naming
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study.events import Listener
+from nasturtium.study.method import read_method
 from nasturtium.study.runner import Schedule
 from nasturtium.trial import Constraint, Metric, Objective
 from nasturtium.trial import constraints as read_constraints
@@ -75,6 +76,8 @@ class Setup:
     baseline: Literal["random"] | None
     references: tuple[tuple[str, Architecture], ...]
     listeners: tuple[Listener, ...]
+    method: Any = None
+    """A `nas.supernets.Searcher` that finds what is then trained; takes the strategy's place."""
 
 
 Named = str | Metric
@@ -92,6 +95,7 @@ def read_setup(
     baseline: Literal["random"] | None = None,
     references: Sequence[tuple[str, Block | Architecture]] = (),
     listeners: Sequence[Listener] = (),
+    method: Any = None,
     **options: Any,
 ) -> Setup:
     """Read and check the arguments of `search`; writes nothing.
@@ -101,6 +105,10 @@ def read_setup(
     """
     if baseline not in (None, "random"):
         raise InvalidInputError(f"`baseline` must be 'random' or None, got {baseline!r}.")
+    if method is not None and strategy is not None:
+        raise InvalidInputError(
+            f"Give a strategy or a method, not both: {method!r} chooses the architectures itself, got {strategy!r} too."
+        )
     measured_by = read_estimator(estimator)
     extra = measured_by.known_metrics if isinstance(measured_by, Naming) else None
     return Setup(
@@ -114,6 +122,7 @@ def read_setup(
         baseline=baseline,
         references=tuple((str(name), read_closed(name, block)) for name, block in references),
         listeners=tuple(listeners),
+        method=read_method(method),
     )
 
 

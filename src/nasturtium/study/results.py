@@ -16,6 +16,7 @@ from nasturtium.space import Architecture, Space
 from nasturtium.study.arguments import stored_objectives
 from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
 from nasturtium.study.database import Location, locate
+from nasturtium.study.method import Learned, learned
 from nasturtium.study.store import LoggedTrial, RunRecord, Store, StudyRecord
 from nasturtium.trial import (
     Constraint,
@@ -251,6 +252,12 @@ class Study:
         return "new" if run is None else run.status
 
     @property
+    def learned(self) -> Learned | None:
+        """What the study's method found and what it cost, where the search was one by a method and has got so far."""
+        found: Learned | None = self._read(lambda store: learned(store, trust=self._trust))
+        return found
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Seed, versions, hardware, times and budget, as plain JSON."""
         record = self._record()
@@ -267,6 +274,7 @@ class Study:
             "threads": compared["threads"],
             "device": compared["device"],
             "strategy": compared["strategy"],
+            **({"method": compared["method"]} if "method" in compared else {}),
             "estimator": compared["estimator"],
             "versions": record.versions,
             "hardware": record.hardware,

@@ -32,6 +32,7 @@ from nasturtium.study.codec import describe, restore
 from nasturtium.study.database import Location, locate
 from nasturtium.study.executors import Executor, InProcess, Observer
 from nasturtium.study.identity import check_same, hardware, versions
+from nasturtium.study.method import Learned, learn
 from nasturtium.study.pool import Pool, PoolSettings
 from nasturtium.study.problem import problem_of
 from nasturtium.study.references import Listed
@@ -54,6 +55,7 @@ def search(
     minimize: Named | Sequence[Named] = (),
     constraints: str | Constraint | Sequence[str | Constraint] = (),
     strategy: Strategy | str | None = None,
+    method: Any = None,
     estimator: Any = None,
     trials: int = 50,
     seed: int = 0,
@@ -88,6 +90,10 @@ def search(
         strategy: Default `nas.strategies.Auto()`, "auto". Also a name of `nas.strategies.STRATEGIES`, with its settings
             in brackets: "evolution(population=20, sample=5)", "hyperband(strategy=evolution, minimum=0.1)"; or
             "module:function(…)" for one of your own.
+        method: In place of a strategy, a method that learns architecture and weights together, such as
+            `nas.supernets.DARTS(epochs=20)`, or its name with settings, "darts(epochs=20)"; see
+            `nas.study.METHODS`. What it finds is then trained by the estimator, at most `trials` of them, best first;
+            its own cost stands in `Study.learned`. It goes on where it was stopped.
         estimator: Default `nas.estimators.Trained(epochs=10)`.
         trials: Budget. A larger one on a later run extends the study: what is there is kept, and a strategy that
             derives its settings from the budget goes on with the new one.
@@ -101,7 +107,8 @@ def search(
         files: Directory of checkpoints and weights; default `<study>.files`.
         baseline: "random" also runs random search afterwards, with the same estimator and settings and seeds of its
             own, to compare with. It gets as many full trials as the search really spent: a trial at a lower fidelity
-            counts as its share (`nas.trial.Fidelity.share`), and the sum is rounded up.
+            counts as its share (`nas.trial.Fidelity.share`), a method's seconds count in mean trials, and the sum is
+            rounded up.
         references: (name, closed block) of hand-designed networks, trained by the same estimator to compare with.
         threads: PyTorch threads of each trial.
         device: Where to train; None for the estimator's own choice.
@@ -117,6 +124,7 @@ def search(
 
     Raises:
         InvalidInputError: an argument that cannot be used; nothing is written then.
+        IncompatibleError: the method does not go with the space or the task; nothing is written then.
         InfeasibleError: nothing meets the constraints; names the nearest miss. Nothing is written then.
         StudyMismatchError: the study exists with another space, data or settings.
         StoreError: the study cannot be read or written, or another process works on it.
@@ -129,8 +137,8 @@ def search(
     """
     setup = read_setup(
         space, task, maximize=maximize, minimize=minimize, constraints=constraints, strategy=strategy,
-        estimator=estimator, trials=trials, seed=seed, workers=workers, concurrency=concurrency, schedule=schedule,
-        baseline=baseline, references=references, threads=threads, device=device, time_limit=time_limit,
+        method=method, estimator=estimator, trials=trials, seed=seed, workers=workers, concurrency=concurrency,
+        schedule=schedule, baseline=baseline, references=references, threads=threads, device=device, time_limit=time_limit,
         memory_limit=memory_limit, seconds=seconds, retries=retries, failures=failures, listeners=listeners,
     )  # fmt: skip
     return _start(setup, study, files)
@@ -202,6 +210,7 @@ def resume(
             (item["name"], Architecture.from_dict(item["architecture"], trust=trust)) for item in free["references"]
         ),
         listeners=tuple(listeners),
+        method=restore(compared["method"], "method", trust=trust) if "method" in compared else None,
     )
     return _start(setup, study, files)
 
@@ -240,7 +249,9 @@ def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> 
     if _needs_processes(setup.options):
         _shareable(setup, record)
     problem = problem_of(setup)
-    if not _exists(location):
+    if setup.method is not None:
+        setup.method.check(setup.space, setup.task)
+    elif not _exists(location):
         setup.strategy.setup(problem)
         setup.strategy.ask(0)  # nothing is written for a search that has no solution
     store = Store.open(location, create=True)
@@ -276,7 +287,8 @@ def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, loca
     store.add_event("started", {"pid": os.getpid(), "versions": versions(), "options": record.settings["options"]})
     try:
         with _interruptible():
-            for role, strategy, budget, seed in _runs(setup, store):
+            found = None if setup.method is None else learn(setup, store, location, emit)
+            for role, strategy, budget, seed in _runs(setup, store, found):
                 run = store.ensure_run(role, budget)
                 runners[role] = Runner(
                     store=store, record=run, strategy=strategy, problem=replace(problem, seed=seed, trials=run.budget),
@@ -295,14 +307,21 @@ def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, loca
         executor.close()
 
 
-def _runs(setup: Setup, store: Store) -> Iterator[tuple[str, Any, int, int]]:
+def _runs(setup: Setup, store: Store, found: Learned | None) -> Iterator[tuple[str, Any, int, int]]:
     """(role, strategy, budget, seed), in order. Random search gets as many full trials as the search really spent."""
     from nasturtium.strategies import Random  # noqa: PLC0415
 
-    yield "search", setup.strategy, setup.options.trials, setup.options.seed
+    if found is None:
+        yield "search", setup.strategy, setup.options.trials, setup.options.seed
+    else:
+        networks = [(found.name, architecture) for architecture, _ in found.found[: setup.options.trials]]
+        yield "search", Listed(networks), len(networks), setup.options.seed
     if setup.baseline == "random":
         done = next(run for run in store.runs() if run.role == "search")
-        spent = fsum(logged.trial.fidelity.share for logged in store.trials(done.id))
+        trials = [logged.trial for logged in store.trials(done.id)]
+        spent = fsum(trial.fidelity.share for trial in trials)
+        if found is not None:
+            spent += found.seconds * len(trials) / fsum(trial.seconds for trial in trials)
         yield "baseline:random", Random(), ceil(spent - ROUNDING), setup.options.seed + 1_000_003
     if setup.references:
         yield "reference", Listed(setup.references), len(setup.references), setup.options.seed
@@ -357,6 +376,8 @@ def _record(setup: Setup) -> StudyRecord:
         "strategy": describe(setup.strategy, "strategy"),
         "estimator": describe(setup.estimator, "estimator"),
     }
+    if setup.method is not None:
+        compared["method"] = describe(setup.method, "method")
     free_part = {name: getattr(options, name) for name in free} | {
         "baseline": setup.baseline,
         "references": [{"name": name, "architecture": a.to_dict()} for name, a in setup.references],

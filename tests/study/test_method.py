@@ -1,0 +1,121 @@
+"""A study whose architectures a method finds: its cost is kept, random search gets as much, and it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import study_fakes as fakes
+import torch
+from safetensors.torch import load_file
+
+import nasturtium as nas
+from nasturtium.errors import IncompatibleError, InvalidInputError, StudyMismatchError, UnknownNameError
+from nasturtium.supernets import Found, Run, Searcher, SearchResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """A method that takes random architectures, and says that it took long."""
+
+    epochs: int = 2
+    seconds: float = 0.0
+    fails: int = 0
+    runs: ClassVar[list[int]] = []
+
+    def check(self, space: nas.Space, task: Any) -> None:
+        if self.epochs > 5:
+            raise IncompatibleError("this method knows no more than 5 epochs; give fewer")
+
+    def search(self, space: nas.Space, run: Run) -> SearchResult:
+        self.runs.append(run.seed)
+        if len(self.runs) <= self.fails:
+            raise KeyboardInterrupt
+        rng = random.Random(run.seed)
+        history = tuple({"epoch": float(i + 1), "loss": 1.0 / (i + 1), "seconds": 1.0} for i in range(self.epochs))
+        for record in history:
+            run.report(record)
+        found = tuple(
+            Found(architecture=space.sample(rng), evidence={"shared_accuracy": 0.5 - i / 10}) for i in range(3)
+        )
+        return SearchResult(
+            found=found, history=history, seconds=self.seconds, steps=7, notes=("It guessed.",),
+            state={"weights.w": torch.arange(3.0)},
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    Guess.runs.clear()
+
+
+def test_what_the_method_found_is_trained_in_its_order(run) -> None:
+    assert isinstance(Guess(), Searcher)
+    heard: list[object] = []
+    study = run(strategy=None, method=Guess(), seed=5, listeners=[heard.append])
+    rng = random.Random(5)
+    wanted = [fakes.space().sample(rng).key for _ in range(3)]
+    assert [t.architecture.key for t in study.trials] == wanted
+    assert {t.origin for t in study.trials} == {"Guess"}
+    assert study.learned is not None
+    assert [a.key for a, _ in study.learned.found] == wanted
+    assert [e["shared_accuracy"] for _, e in study.learned.found] == [0.5, 0.4, 0.3]
+    assert (study.learned.steps, study.learned.notes) == (7, ("It guessed.",))
+    assert [h["epoch"] for h in study.learned.history] == [1.0, 2.0]
+    epochs = [e.step for e in heard if isinstance(e, nas.study.EpochReported) and e.role == "method"]
+    assert epochs == [1, 2]
+    assert load_file(study.location.files / "method" / "weights.safetensors")["weights.w"].tolist() == [0.0, 1.0, 2.0]
+    assert study.facts["method"]["type"].endswith("Guess")
+
+
+def test_no_more_than_the_budget_is_trained(run) -> None:
+    assert len(run(strategy=None, method=Guess(), trials=2).trials) == 2
+
+
+def test_random_search_gets_the_methods_time_too(run) -> None:
+    study = run(strategy=None, method=Guess(seconds=1.0), fake={"pause": 0.05}, baseline="random")
+    each = sum(t.seconds for t in study.trials) / 3
+    assert len(study.baseline) == pytest.approx(3 + 1.0 / each, abs=1.0)
+    assert len(study.baseline) > 3
+
+
+def test_it_is_not_run_twice(run) -> None:
+    first = fakes.summary(run(strategy=None, method=Guess()))
+    assert fakes.summary(run(strategy=None, method=Guess())) == first
+    assert len(Guess.runs) == 1
+
+
+def test_it_goes_on_after_a_stop(run, tmp_path) -> None:
+    with pytest.raises(nas.study.StudyInterrupted):
+        run(strategy=None, method=Guess(fails=1))
+    study = nas.resume(tmp_path / "study.db")
+    assert len(Guess.runs) == 2
+    assert len(study.trials) == 3
+
+
+def test_other_settings_are_another_study(run) -> None:
+    run(strategy=None, method=Guess())
+    with pytest.raises(StudyMismatchError):
+        run(strategy=None, method=Guess(epochs=3))
+    with pytest.raises(StudyMismatchError):
+        run(strategy=None)
+
+
+def test_what_does_not_go_is_said_before_anything_is_written(run, tmp_path) -> None:
+    with pytest.raises(IncompatibleError, match="no more than 5"):
+        run(strategy=None, method=Guess(epochs=6))
+    assert not (tmp_path / "study.db").exists()
+    with pytest.raises(InvalidInputError, match="a strategy or a method"):
+        run(method=Guess())
+    with pytest.raises(UnknownNameError, match="darts"):
+        run(strategy=None, method="dart")
+    with pytest.raises(InvalidInputError, match="does not take these options"):
+        run(strategy=None, method="enas(epoch=3)")
+    with pytest.raises(InvalidInputError, match="must have check, search"):
+        run(strategy=None, method=3)
