@@ -138,8 +138,9 @@ def search(
     setup = read_setup(
         space, task, maximize=maximize, minimize=minimize, constraints=constraints, strategy=strategy,
         method=method, estimator=estimator, trials=trials, seed=seed, workers=workers, concurrency=concurrency,
-        schedule=schedule, baseline=baseline, references=references, threads=threads, device=device, time_limit=time_limit,
-        memory_limit=memory_limit, seconds=seconds, retries=retries, failures=failures, listeners=listeners,
+        schedule=schedule, baseline=baseline, references=references, threads=threads, device=device,
+        time_limit=time_limit, memory_limit=memory_limit, seconds=seconds, retries=retries, failures=failures,
+        listeners=listeners,
     )  # fmt: skip
     return _start(setup, study, files)
 
