@@ -192,6 +192,6 @@ def test_bad_use_is_refused(space: nas.Space, task: Task) -> None:
         made.estimate(path)
     for wrong in ({"epochs": 0}, {"space": 3}, {"calibration": 1}, {"weights": "absent.safetensors"}):
         with pytest.raises(InvalidInputError):
-            make(space, **wrong)
+            SharedWeights(**{"space": space, **wrong})
     with pytest.raises(InvalidInputError, match="version"):
         SharedWeights.from_dict({"version": 9})

@@ -157,9 +157,13 @@ def _trust(made: Supernet, batches: list[Tensor], training: Training, job: Job, 
     if folder is not None and (folder / FILE).exists():
         return read_trust(folder)
     rng = Random(derived_seed(training.seed, 5))
-    drawn = list(dict.fromkeys(training.space.sample(rng) for _ in range(training.sample)))
+    drawn: dict[Architecture, None] = {}
+    for _ in range(20 * training.sample):  # a small space may have fewer
+        drawn.setdefault(training.space.sample(rng))
+        if len(drawn) == training.sample:
+            break
     own = replace(job, seed=training.seed, directory=folder)
-    return compare_rankings(_Inherited(made, batches), training.alone, drawn, own)
+    return compare_rankings(_Inherited(made, batches), training.alone, list(drawn), own)
 
 
 def _facts(path: Path, who: str) -> dict[str, Any] | None:

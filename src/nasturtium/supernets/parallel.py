@@ -60,13 +60,15 @@ class Team:
 
     @torch.no_grad()
     def average_statistics(self, module: nn.Module) -> None:
-        """Replace running statistics by their mean over the processes."""
+        """Replace running statistics by their mean over the processes, and their counters by the largest."""
         if self.size == 1:
             return
         for buffer in module.buffers():
             if buffer.is_floating_point():
                 distributed.all_reduce(buffer)
                 buffer /= self.size
+            else:
+                distributed.all_reduce(buffer, distributed.ReduceOp.MAX)
 
     def add_up(self, value: Tensor) -> Tensor:
         """The sum of a number over the processes."""

@@ -82,8 +82,8 @@ class Trust:
             raise InvalidInputError(
                 f"A stored `Trust` has version {VERSION} and {', '.join(sorted(names))}, got {data!r}."
             )
-        values: dict[str, Any] = {name: data[name] for name in names}
-        return cls(**{k: math.nan if v is None else v for k, v in values.items()})
+        values: dict[str, Any] = {name: math.nan if data[name] is None else data[name] for name in names}
+        return cls(**values)
 
 
 def measure_trust(
