@@ -1,9 +1,11 @@
 """Training of shared weights, and networks that inherit them."""
 
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
+from nasturtium.supernets.collapse import CollapseWatch
+from nasturtium.supernets.darts import DARTS
 from nasturtium.supernets.enas import ENAS
 from nasturtium.supernets.extremes import extreme
-from nasturtium.supernets.one_shot import DroppedPaths, OneShot, OnlyPath
+from nasturtium.supernets.one_shot import OneShot, OnlyPath
 from nasturtium.supernets.paths import CostBalanced, Fair, Independent, PathSampler
 from nasturtium.supernets.proxyless import ProxylessNAS
 from nasturtium.supernets.searcher import Found, Run, Searcher, SearchResult
@@ -12,9 +14,10 @@ from nasturtium.supernets.storage import insert, load, save, start_from
 from nasturtium.supernets.trust import Trust, measure_trust
 
 __all__ = [
+    "DARTS",
     "ENAS",
+    "CollapseWatch",
     "CostBalanced",
-    "DroppedPaths",
     "Fair",
     "Found",
     "Independent",

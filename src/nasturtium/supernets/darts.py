@@ -16,15 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasturtium.errors import IncompatibleError, InvalidInputError, ShapeError
+from nasturtium.graph import trace
 from nasturtium.model import Supernet, supernet
+from nasturtium.model.mix import Gumbel, Sigmoid
 from nasturtium.space import Architecture, Choice, Space
 from nasturtium.space.lowering import lower
 from nasturtium.supernets.alternation import Batch, Moment, Stateful, alternate, cosine, set_rate
 from nasturtium.supernets.bilevel import first_order, second_order
 from nasturtium.supernets.collapse import CollapseWatch, Curvature, dominant_eigenvalue, identities, identity_options
 from nasturtium.supernets.expected import Additive, ExpectedCost, OperationCost
-from nasturtium.supernets.mixture_gate import RULES, MixtureGate, Rule, zero_one
+from nasturtium.supernets.mixture_gate import RULES, MixtureGate, Rule
 from nasturtium.supernets.relaxation import Relaxation, relax
+from nasturtium.supernets.rewriting import first_closed
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.storage import start_from
 from nasturtium.tasks import Task
@@ -116,8 +119,11 @@ class DARTS:
         for name, known in (("order", (1, 2)), ("gate", RULES), ("precision", ("float32", "bfloat16"))):
             if getattr(self, name) not in known:
                 raise InvalidInputError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}.")
-        if self.gate == "gumbel" and self.order == 2:
-            raise InvalidInputError("The second order needs one function of the logits: `gate='gumbel'` draws anew.")
+        if self.gate == "gumbel" and (self.order == 2 or (self.watch is not None and self.watch.every)):
+            raise InvalidInputError(
+                "The second order, and the eigenvalue of `watch`, need one function of the logits, but "
+                "`gate='gumbel'` draws anew: take order=1, and watch=None or one with every=0."
+            )
         if self.zero_one and self.gate != "sigmoid":
             raise InvalidInputError("`zero_one` drives sigmoid gates to 0 or 1: it needs `gate='sigmoid'`.")
         if self.cost_weight and self.cost is None:
@@ -150,8 +156,7 @@ class DARTS:
         """GDAS: one operation drawn an edge, temperature 10 to 0.1, 250 epochs.
 
         Reference:
-            Dong, Yang (2019), arXiv 1910.04465, section 4.1. Differs from the paper: both cells are searched, and all
-            operations are computed.
+            Dong, Yang (2019), arXiv 1910.04465, section 4.1. Differs from the paper: both cells are searched.
         """
         return cls(**{"gate": "gumbel", "epochs": 250, **changes})
 
@@ -185,6 +190,7 @@ class DARTS:
                 "`edges` out."
             )
         try:
+            trace(first_closed(relaxation.space.block), task.input_shape, classes=task.classes)
             net = supernet(relaxation.space, task.input_shape, seed=seed, classes=task.classes)
         except ShapeError as error:
             raise IncompatibleError(f"The mixture of this space cannot be made for {task.name!r}: {error}") from error
@@ -266,13 +272,16 @@ class _Search:
         rate = cosine(moment.epoch / moment.epochs, method.learning_rate, method.last_learning_rate)
         set_rate(self.sgd, rate)
         first, last = method.temperature
-        self.gate.temperature = first + (last - first) * moment.progress
+        if isinstance(self.gate.operations, Gumbel):
+            self.gate.operations.temperature = first + (last - first) * moment.progress
         self.gate.coefficient = 1.0 - moment.progress if method.shortcuts else 0.0
         record: dict[str, Tensor | float] = {"learning_rate": rate}
         if moment.epoch >= method.frozen:
             record["architecture_loss"] = self._architecture_step(batch, next(second), rate)
+        self.gate.requires_grad_(False)  # else what gates draw would ask for their gradients
         loss = self.cross_entropy(*batch)
         gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        self.gate.requires_grad_(True)
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
         nn.utils.clip_grad_norm_(self.weights, method.clip)
@@ -308,8 +317,8 @@ class _Search:
     def penalty(self) -> Tensor:
         """What is added to the validation loss, a function of the logits alone."""
         total = torch.zeros((), device=self.device)
-        if self.method.zero_one:
-            total = total + self.method.zero_one * zero_one(self.gate)
+        if isinstance(self.gate.operations, Sigmoid) and self.method.zero_one:
+            total = total + self.gate.operations.zero_one_loss(self.method.zero_one)
         if self.cost is not None and self.method.cost_weight:
             total = total + self.method.cost_weight * self.expected_cost(self.cost)
         return total
