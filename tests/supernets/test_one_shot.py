@@ -1,4 +1,4 @@
-"""One-Shot: the chance of dropping, the ramp, sub-networks by zeroing, and what a search gives."""
+"""One-Shot: the ramp, sub-networks by zeroing, and what a search gives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 import nasturtium as nas
 from nasturtium.errors import IncompatibleError, InvalidInputError
-from nasturtium.supernets import DroppedPaths, OneShot, OnlyPath, Run, Searcher
+from nasturtium.supernets import OneShot, OnlyPath, Run, Searcher
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.zoo import nasbench201
@@ -27,27 +27,10 @@ def task() -> Task:
     return replace(digits, splits=splits, loader=None)
 
 
-def test_the_chance_of_dropping_is_that_of_the_paper() -> None:
-    """Each branch with r^(1/k), so all k with r: for r = 0.3 and k = 5, 0.786 and 0.3."""
-    gate = DroppedPaths({"edge": 5})
-    generator = torch.Generator().manual_seed(0)
-    drops = everything = 0
-    for _ in range(2000):
-        gate.draw(0.3, generator)
-        weights = gate.weights("edge", 5)
-        kept = [float(w) for w in weights]
-        drops += kept.count(0.0)
-        everything += not any(kept)
-    assert abs(drops / 10_000 - 0.3 ** (1 / 5)) < 0.02
-    assert abs(everything / 2000 - 0.3) < 0.04
-    gate.draw(0.0, generator)
-    assert gate.weights("edge", 5) == [1.0] * 5
-
-
 def test_the_ramp_is_linear() -> None:
     method = OneShot(dropout=0.4, ramp=0.5)
-    assert [method.rate_at(t) for t in (0, 0.25, 0.5, 0.9)] == pytest.approx([0, 0.2, 0.4, 0.4])
-    assert OneShot(dropout=0.4, ramp=0).rate_at(0) == 0.4
+    assert [method.ramp_at(t) for t in (0, 0.25, 0.5, 0.9)] == pytest.approx([0, 0.5, 1, 1])
+    assert OneShot(dropout=0.4, ramp=0).ramp_at(0) == 1
 
 
 def test_a_sub_network_is_the_sum_with_the_others_zeroed(task: Task) -> None:
@@ -56,16 +39,6 @@ def test_a_sub_network_is_the_sum_with_the_others_zeroed(task: Task) -> None:
     for seed in range(3):
         path = SPACE.sample(Random(seed))
         torch.testing.assert_close(shared.mix(OnlyPath(path))(x), shared.extract(path)(x))
-
-
-def test_everything_dropped_is_zero(task: Task) -> None:
-    """A network of one cell whose edges all vanish gives the same for every image."""
-    shared = nas.supernet(SPACE, task.input_shape, seed=0, **task.context).eval()
-    gate = DroppedPaths(shared.mixed)
-    gate.draw(1 - 1e-12, torch.Generator().manual_seed(0))
-    x = torch.randn(2, *task.input_shape, generator=torch.Generator().manual_seed(0))
-    y = shared.mix(gate)(x)
-    torch.testing.assert_close(y[0], y[1])
 
 
 def test_a_search_trains_and_ranks(task: Task, tmp_path: Path) -> None:
@@ -92,7 +65,7 @@ def test_a_search_trains_and_ranks(task: Task, tmp_path: Path) -> None:
     accuracies = [f.evidence["shared_accuracy"] for f in whole.found]
     assert accuracies == sorted(accuracies, reverse=True)
     assert whole.steps == 2 * 3
-    assert whole.history[-1]["path_dropout"] == pytest.approx(0.1 * 5 / 6)
+    assert whole.history[-1]["ramp"] == pytest.approx(5 / 6)
     assert whole.history[1]["loss"] < whole.history[0]["loss"]
 
 

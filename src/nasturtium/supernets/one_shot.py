@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nasturtium.errors import IncompatibleError, InvalidInputError
 from nasturtium.model import Supernet, supernet
+from nasturtium.model.mix import Sum
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.searcher import Found, Run, SearchResult
@@ -21,45 +22,6 @@ from nasturtium.supernets.single_path import measure
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.training.randomness import derived_seed
-
-
-class DroppedPaths:
-    """A gate that adds up the branches, some of them dropped at random; a drawn pattern holds until the next `draw`.
-
-    A branch of a decision with k options is dropped with probability `rate^(1/k)`, independently: all of a decision's
-    branches are dropped together with probability `rate`, whatever their number; its sum is then zero (one branch with
-    weight 0 is computed). Weights are 1 or 0: what is kept is not scaled.
-
-    Args:
-        counts: Number of options by decision, as `Supernet.mixed` gives them.
-
-    Reference:
-        Bender et al. (2018), "Understanding and simplifying one-shot architecture search", ICML, section 3.2.
-        Differs from the paper: there k is the number of paths that come into an operation.
-    """
-
-    def __init__(self, counts: Mapping[str, int]) -> None:
-        self._counts = dict(counts)
-        self._weights: dict[str, list[Tensor | float]] = {name: [1.0] * k for name, k in self._counts.items()}
-
-    def draw(self, rate: float, generator: torch.Generator | None = None) -> None:
-        """Draw which branches are dropped.
-
-        Args:
-            rate: Probability that all branches of a decision are, in [0, 1).
-            generator: On the CPU; None for PyTorch's global one.
-        """
-        numbers = iter(torch.rand(sum(self._counts.values()), generator=generator).tolist())
-        for name, count in self._counts.items():
-            chance = rate ** (1.0 / count) if rate > 0 else 0.0
-            kept: list[Tensor | float] = [0.0 if next(numbers) < chance else 1.0 for _ in range(count)]
-            if not any(kept):
-                kept[0] = torch.zeros(())  # a tensor, so that something is computed and its shape known
-            self._weights[name] = kept
-
-    def weights(self, decision: str, count: int) -> Any:
-        """Ones and zeros, `(count,)`."""
-        return self._weights[decision]
 
 
 class OnlyPath:
@@ -88,7 +50,8 @@ class OneShot:
 
     Args:
         epochs: Passes over the train images, at least 1.
-        dropout: Probability at the end that all branches of a decision are dropped, in [0, 1).
+        dropout: r, in [0, 1): at the end each of a decision's k branches is dropped with probability r^(1/k); see
+            `nasturtium.model.mix.Sum`.
         ramp: Share of the training over which that probability rises linearly from 0, in [0, 1]; then it stays.
         samples: Random architectures that are measured, at least 1; thousands in the paper.
         keep: How many of them, the best, the result has; 10 in the paper.
@@ -99,8 +62,9 @@ class OneShot:
 
     Reference:
         Bender et al. (2018), "Understanding and simplifying one-shot architecture search", ICML, sections 3.1 to 3.4.
-        Differs from the paper: the weights that a step does not use are not decayed at all (there only the L2 term is
-        left out); norms' statistics of a sub-network are measured anew, there they are those of the batch.
+        Differs from the paper: what `Sum` says of its dropping; the weights that a step does not use are not decayed at
+        all (there only the L2 term is left out); norms' statistics of a sub-network are measured anew, there they are
+        those of the batch.
     """
 
     epochs: int = 30
@@ -126,9 +90,9 @@ class OneShot:
         """Plain JSON."""
         return {"type": "one_shot", **asdict(self), "recipe": self.recipe.to_dict()}
 
-    def rate_at(self, progress: float) -> float:
-        """The probability that all branches of a decision are dropped, when a share of the training is done."""
-        return self.dropout * min(1.0, progress / self.ramp) if self.ramp > 0 else self.dropout
+    def ramp_at(self, progress: float) -> float:
+        """How much of the dropping takes place, in [0, 1], when a share of the training is done."""
+        return min(1.0, progress / self.ramp) if self.ramp > 0 else 1.0
 
     def check(self, space: Space, task: Task) -> None:
         """See `Searcher`: each decision must select among tensors of one shape, so that branches can be added.
@@ -162,7 +126,7 @@ class OneShot:
         Raises:
             TrialError: kind "diverged": the loss is not finite.
         """
-        gate = DroppedPaths(shared.mixed)
+        gate = Sum(shared.mixed, rate=self.dropout, seed=run.seed)
         circumstances = Circumstances(
             task=run.task, recipe=self.recipe, epochs=self.epochs, seed=run.seed, device=run.device,
             directory=run.directory, initial=run.initial, parts=self.parts, parallel=parallel,
@@ -206,21 +170,20 @@ class _Sum:
     """Gradients of the sum with dropped paths; what is dropped is drawn as dropout is, anew in each part."""
 
     training: SharedTraining
-    gate: DroppedPaths
+    gate: Sum
     settings: OneShot
-    rate: float = 0.0
 
     def begin(self, epoch: int) -> None:
         """Nothing is kept from one epoch to the next."""
 
     def step(self, progress: float) -> None:
-        self.rate = self.settings.rate_at(progress)
+        self.gate.ramp = self.settings.ramp_at(progress)
 
     def gradients(self, x: Tensor, y: Tensor, loss: LossFunction, weight: float) -> Tensor:
-        self.gate.draw(self.rate)
+        self.gate.die.generator.manual_seed(int(torch.randint(1 << 62, ())))  # by epoch, step and part
         found = loss(self.training.run(x), y)
         (weight * found).backward()  # type: ignore[no-untyped-call]
         return found.detach()
 
     def record(self) -> Mapping[str, float]:
-        return {"path_dropout": self.rate}
+        return {"ramp": self.gate.ramp}
