@@ -5,11 +5,16 @@ from nasturtium.supernets.collapse import CollapseWatch
 from nasturtium.supernets.darts import DARTS
 from nasturtium.supernets.enas import ENAS
 from nasturtium.supernets.extremes import extreme
+from nasturtium.supernets.importance import sort_channels
+from nasturtium.supernets.once_for_all import OnceForAll
 from nasturtium.supernets.one_shot import OneShot, OnlyPath
 from nasturtium.supernets.paths import CostBalanced, Fair, Independent, PathSampler
+from nasturtium.supernets.phases import Phase, shrinking_phases
 from nasturtium.supernets.proxyless import ProxylessNAS
 from nasturtium.supernets.searcher import Found, Run, Searcher, SearchResult
+from nasturtium.supernets.shrinking import train_shrinking
 from nasturtium.supernets.single_path import SinglePathResult, measure, train_single_path
+from nasturtium.supernets.specialize import Limit, specialize
 from nasturtium.supernets.storage import insert, load, save, start_from
 from nasturtium.supernets.trust import Trust, measure_trust
 
@@ -21,9 +26,12 @@ __all__ = [
     "Fair",
     "Found",
     "Independent",
+    "Limit",
+    "OnceForAll",
     "OneShot",
     "OnlyPath",
     "PathSampler",
+    "Phase",
     "ProxylessNAS",
     "Run",
     "SearchResult",
@@ -38,6 +46,10 @@ __all__ = [
     "measure_trust",
     "recalibrate",
     "save",
+    "shrinking_phases",
+    "sort_channels",
+    "specialize",
     "start_from",
+    "train_shrinking",
     "train_single_path",
 ]
