@@ -25,6 +25,7 @@ COMMANDS = {
     "zoo": ("zoo:zoo", "The published search spaces and networks: size, task, paper."),
     "space": ("spaces:space", "What a search space holds: size, choices, distribution of costs."),
     "cost": ("spaces:cost", "Parameters, MACs, activations, peak memory of a network."),
+    "proxies": ("proxies:proxies", "How far zero-cost proxies can be trusted on a space and your data."),
     "bench": ("bench:bench", "Compare search strategies on tables of known results, over many seeds."),
 }
 INTERRUPTED = 130

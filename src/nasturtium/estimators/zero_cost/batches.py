@@ -20,7 +20,7 @@ def draw_batches(task: Task, *, images: int, count: int, seed: int, device: torc
     Args:
         task: Its train split is used.
         images: Of a batch.
-        count: Batches.
+        count: Batches; the first ones are the same whatever follows.
         seed: Determines the images.
         device: Where the batches shall be.
 
@@ -33,6 +33,6 @@ def draw_batches(task: Task, *, images: int, count: int, seed: int, device: torc
             f"{count} batches of {images} images are more than the {len(split)} train images of {task.name!r}: lower "
             "`images` or `batches`."
         )
-    rows = np.random.default_rng(derived_seed(seed, 0)).choice(len(split), images * count, replace=False)
+    rows = np.random.default_rng(derived_seed(seed, 0)).permutation(len(split))[: images * count]
     feed = Feed(split, task, device=device, rows=rows.astype(np.int64))
     return [Batch(x, labels) for x, labels in feed.in_order(images)]

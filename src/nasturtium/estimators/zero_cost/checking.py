@@ -46,6 +46,11 @@ class Checked:
         beside = f" Counting parameters or MACs does as well or better here ({self.baseline:+.2f})."
         return self.trust.sentence + left + (beside if self.tau < self.baseline else "")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, with the sentence; NaN is null."""
+        baseline = None if math.isnan(self.baseline) else self.baseline
+        return {**self.trust.to_dict(), "undefined": self.undefined, "baseline": baseline, "sentence": self.sentence}
+
 
 def check(
     space: Space,
