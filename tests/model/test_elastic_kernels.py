@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 import nasturtium as nas
+from nasturtium.errors import InvalidInputError
 from nasturtium.model.kernel_transform import matrix_name, shrink
 from nasturtium.model.supernet import Supernet
 from nasturtium.space.lowering import lower
+from nasturtium.supernets import insert
 from nasturtium.zoo import once_for_all as ofa
 
 
@@ -114,6 +116,19 @@ def test_only_depthwise_kernels_that_differ_have_matrices() -> None:
     names = [n for n, _ in nas.supernet(fixed, (4, 8, 8), seed=0, kernel_transform=True).named_parameters()]
     assert not any("transform" in name for name in names)
     assert matrix_name(7, 5) == "transform_7to5"
+
+
+def test_a_made_kernel_has_no_place_to_insert_it() -> None:
+    shared = nas.supernet(space(), (4, 8, 8), seed=0, kernel_transform=True)
+    for side in (7, 3):
+        named = {"layers.0.blocks.length": 1, "layers.0.blocks.0.kernel": side, "layers.0.blocks.0.expand": 3}
+        architecture = space().architecture(named)
+        weights = shared.extract(architecture).state_dict()
+        if side == 7:
+            insert(shared, architecture, weights)
+        else:
+            with pytest.raises(InvalidInputError, match="larger kernel"):
+                insert(shared, architecture, weights)
 
 
 @pytest.mark.parametrize(

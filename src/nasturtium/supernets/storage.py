@@ -111,6 +111,12 @@ def insert(supernet: Supernet, architecture: Architecture, weights: Mapping[str,
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise InvalidInputError(f"The architecture has no weight {name!r} in the supernet.{hint}")
         where = places[name]
+        if where.steps:
+            raise InvalidInputError(
+                f"The weight {name!r} is made of a larger kernel by matrices, so it has no place of its own in the "
+                "supernet: insert an architecture with the largest kernels, or make the supernet without "
+                "`kernel_transform`."
+            )
         shared = own[where.name]
         grid = [
             (torch.arange(size, device=shared.device)[part] if isinstance(part, slice) else part.to(shared.device))
