@@ -47,6 +47,8 @@ GROUPS = (("params", "macs"), ("l2_norm",), ("synflow",), ("naswot",), ("grad_no
           ("fisher",), ("zico",), ("zen_residual",), ("zen",), ("grasp",))  # fmt: skip
 """Proxies that are worked out together; each is said to take the time of its group."""
 RESAMPLES = 2_000
+FEWEST = 20
+"""Cells below which a row is not printed: its interval would say nothing."""
 
 
 def interval(a, b, statistic, seed=0):
@@ -113,13 +115,13 @@ def main() -> int:
 
 def report(sample, known, given) -> None:
     print(f"NAS-Bench-201, CIFAR-10, batch {given.images}, zen {given.repeats} draws, seed {given.seed}, one CPU core")
-    print(f"{'proxy':<13}{'n':>4}{'undefined':>10}  {'Spearman':<22}{'Kendall':<22}{'published':<10}"
+    print(f"{'proxy':<13}{'n':>4}{'undefined':>10}  {'Spearman':<24}{'Kendall':<24}{'published':<10}"
           f"{'with authors':>12}{'s/score':>9}")  # fmt: skip
     named = [(names, name) for names in GROUPS for name in names]
     for group, name in named:
         rows = [(known.get(key_of(group, cell, given)), acc, old) for cell, acc, old in sample]
         rows = [(found["scores"][name], found["seconds"], acc, old) for found, acc, old in rows if found is not None]
-        if len(rows) < 5:
+        if len(rows) < FEWEST:
             continue
         seconds = float(np.median([r[1] for r in rows]))
         good = [r for r in rows if not math.isnan(r[0])]
@@ -131,7 +133,7 @@ def report(sample, known, given) -> None:
         both = [(r[0], r[3][name]) for r in good if name in r[3]]
         authors = f"{spearmanr(*zip(*both, strict=True)).statistic:+.3f}" if both else ""
         told = f"{PUBLISHED[name][0]:+.2f}" if name in PUBLISHED else ""
-        print(f"{name:<13}{len(good):>4}{len(rows) - len(good):>10}  {said[0]:<22}{said[1]:<22}{told:<10}"
+        print(f"{name:<13}{len(good):>4}{len(rows) - len(good):>10}  {said[0]:<24}{said[1]:<24}{told:<10}"
               f"{authors:>12}{seconds:>9.2f}")  # fmt: skip
 
 
