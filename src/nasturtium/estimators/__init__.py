@@ -6,7 +6,7 @@ Those that train load torch when they are asked for; tables do not need it.
 import importlib
 from typing import TYPE_CHECKING
 
-from nasturtium.estimators.protocol import Described, Estimator, Job
+from nasturtium.estimators.protocol import Described, Estimator, Job, Parent
 from nasturtium.estimators.registry import ESTIMATORS, from_dict
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "Described",
     "Estimator",
     "Extrapolated",
+    "Inherited",
     "Job",
+    "Parent",
     "SharedWeights",
     "Tabular",
     "Trained",
@@ -35,6 +37,7 @@ __all__ = [
 _WHERE = {
     "Column": "tables",
     "Extrapolated": "curve",
+    "Inherited": "inherited",
     "SharedWeights": "shared_weights",
     "Tabular": "tables",
     "Trained": "trained",
@@ -65,6 +68,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.estimators.comparing import compare_rankings, read_trust
     from nasturtium.estimators.curve import Extrapolated
     from nasturtium.estimators.final import load_weights, measure_test
+    from nasturtium.estimators.inherited import Inherited
     from nasturtium.estimators.results import read_correct
     from nasturtium.estimators.shared_weights import SharedWeights
     from nasturtium.estimators.tables import Column, Tabular, make_table, merge_repeats, table

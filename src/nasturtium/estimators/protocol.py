@@ -17,6 +17,15 @@ def ignore(record: Mapping[str, float]) -> None:
     """Report to nobody."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """A finished trial from which another one descends."""
+
+    architecture: Architecture
+    directory: Path
+    """What it left: weights, history."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """The circumstances of one estimate.
@@ -28,6 +37,8 @@ class Job:
         threads: PyTorch's threads, or None to leave them as they are.
         device: Overrides the estimator's own; None or "auto" leaves it.
         report: Called with a record of progress now and then.
+        parents: The completed trials that this one descends from, the nearest first, as the strategy says; for
+            estimators that let a network start from another's weights.
     """
 
     task: Task
@@ -36,6 +47,7 @@ class Job:
     threads: int | None = None
     device: str | None = None
     report: Callable[[Mapping[str, float]], None] = ignore
+    parents: tuple[Parent, ...] = ()
 
 
 @runtime_checkable

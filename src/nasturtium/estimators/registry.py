@@ -12,6 +12,7 @@ from nasturtium.estimators.protocol import Estimator
 
 ESTIMATORS: dict[str, str] = {
     "extrapolated": "nasturtium.estimators.curve:Extrapolated",
+    "inherited": "nasturtium.estimators.inherited:Inherited",
     "shared_weights": "nasturtium.estimators.shared_weights:SharedWeights",
     "tabular": "nasturtium.estimators.tables:Tabular",
     "trained": "nasturtium.estimators.trained:Trained",

@@ -17,7 +17,7 @@ from nasturtium.design import scale
 from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.estimators import results
 from nasturtium.estimators.protocol import Job
-from nasturtium.graph import trace
+from nasturtium.graph import Graph, trace
 from nasturtium.model import build
 from nasturtium.space import Architecture
 from nasturtium.surrogates.stopping import CurveStopping, MedianStopping, stopping_from_dict
@@ -162,6 +162,7 @@ class Trained:
         described: Mapping[str, Any],
         until: int | None = None,
         summary: Callable[[dict[str, float], FitResult], dict[str, float]] = lambda metrics, _: metrics,
+        start: Callable[[Graph], nn.Module] | None = None,
     ) -> dict[str, float]:
         """As `estimate`, perhaps not to the end; for estimators that judge by the beginning of a training.
 
@@ -172,6 +173,8 @@ class Trained:
             described: The settings of the estimator that asks, as plain JSON; a result in the folder is of these.
             until: Epochs after which to end; None for all. The learning rate's schedule is that of all.
             summary: Makes the metrics of those of the trained network and the training's history.
+            start: Makes the network to be trained of its graph; None for one with weights drawn by the job's seed.
+                What it depends on must be in `described`.
         """
         settings = self._settings(fidelity, job.task)
         device = resolve_device(self.device if job.device in (None, "auto") else job.device)
@@ -184,7 +187,8 @@ class Trained:
             return finished
         with torch_threads(job.threads):
             network = _narrowed(architecture, fidelity.width)
-            model = build(trace(network, settings.input_shape, **job.task.context), seed=job.seed)
+            graph = trace(network, settings.input_shape, **job.task.context)
+            model = build(graph, seed=job.seed) if start is None else start(graph)
             result = self._fit(model, settings, job, device, until)
             evaluation = evaluate(model, job.task, "validation", size=settings.size)
         if not np.isfinite(evaluation.loss):

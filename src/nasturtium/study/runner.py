@@ -201,6 +201,13 @@ class Runner:
                 fidelity=proposal.fidelity,
                 seed=trial_seed(self.problem.seed, self.record.role, proposal.number),
                 directory=self._directory(proposal.number),
+                parents=tuple(
+                    [
+                        (logged.trial.architecture, self._directory(number))
+                        for number in proposal.parents
+                        if (logged := self._finished.get(number)) is not None and logged.trial.state == "completed"
+                    ]
+                ),
             )
         )
 

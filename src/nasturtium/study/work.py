@@ -28,6 +28,8 @@ class Work:
     seed: int
     directory: Path
     """Checkpoints, weights and the validation record; what an earlier attempt left is used to go on."""
+    parents: tuple[tuple[Architecture, Path], ...] = ()
+    """The completed trials that it descends from, with their directories."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for a worker."""
@@ -38,6 +40,7 @@ class Work:
             "fidelity": asdict(self.fidelity),
             "seed": self.seed,
             "directory": str(self.directory.resolve()),
+            "parents": [(parent.to_dict(), str(place.resolve())) for parent, place in self.parents],
         }
 
 
@@ -57,11 +60,12 @@ def measure(
     estimator: Any, work: Work, task: Any, *, threads: int, device: str | None, report: ReportFunction
 ) -> dict[str, float]:
     """Estimate in this process. The directory is made; the number of threads is PyTorch's during the estimate."""
-    from nasturtium.estimators import Job  # noqa: PLC0415  (PyTorch, which reading a study does not need)
+    from nasturtium.estimators import Job, Parent  # noqa: PLC0415  (PyTorch, which reading a study does not need)
 
     work.directory.mkdir(parents=True, exist_ok=True)
     job = Job(
-        task=task, seed=work.seed, directory=work.directory, threads=threads, device=device, report=report
+        task=task, seed=work.seed, directory=work.directory, threads=threads, device=device, report=report,
+        parents=tuple([Parent(architecture=parent, directory=place) for parent, place in work.parents]),
     )  # fmt: skip
     metrics = estimator.estimate(work.architecture, work.fidelity, job)
     return {str(name): float(value) for name, value in metrics.items()}

@@ -121,6 +121,9 @@ def _run(
             fidelity=Fidelity(**message["fidelity"]),
             seed=message["seed"],
             directory=Path(message["directory"]),
+            parents=tuple(
+                [(Architecture.from_dict(parent, trust=True), Path(place)) for parent, place in message["parents"]]
+            ),
         )
         metrics = measure(
             estimator, work, task, threads=setup["threads"], device=setup["device"],
