@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import gpytorch
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ import torch
 
 import nasturtium as nas
 from nasturtium.errors import InvalidInputError, UnknownNameError
-from nasturtium.surrogates.gaussian_process import Conditioned, Parameters, Rows, _process, fit
-from nasturtium.surrogates.kernels import Kernels
+from nasturtium.surrogates.encodings import Encoder
+from nasturtium.surrogates.gaussian_process import Averaged, Conditioned, Parameters, Rows, _process, fit
+from nasturtium.surrogates.kernels import Kernels, Processes
 from nasturtium.surrogates.warping import LowerLog
 
 
@@ -126,3 +129,55 @@ def test_the_bad_half_is_drawn_together_and_back() -> None:
     flat = LowerLog(np.array([1.0, 2.0, 2.0, 2.0]))
     assert np.isfinite(flat.values).all()
     assert flat.inverse(flat.values) == pytest.approx([1.0, 2.0, 2.0, 2.0])
+
+
+def test_mixture_of_processes_has_the_moments_of_draws_from_either() -> None:
+    known, asked = rows(6), rows(4, seed=2)
+    targets = np.linspace(-1.0, 1.0, 6)
+    others = Parameters((0.5, 0.1), (1.0,), 0.1)
+    first, second = Conditioned(GIVEN, known, targets), Conditioned(others, known, targets)
+    mixture = Averaged([first, second])
+    said, covariance = mixture.posterior([asked, asked]), mixture.covariance([asked, asked])
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(said.std, rel=1e-9)
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([
+        rng.multivariate_normal(p.posterior(asked).mean, p.covariance(asked) + 1e-12 * np.eye(4), size=200_000)
+        for p in (first, second)
+    ])  # fmt: skip
+    assert said.mean == pytest.approx(drawn.mean(axis=0), abs=0.01)
+    assert covariance == pytest.approx(np.cov(drawn.T), abs=0.01)
+    alone = Averaged([first]).posterior([asked])
+    assert alone.mean == pytest.approx(first.posterior(asked).mean)
+    assert alone.std == pytest.approx(first.posterior(asked).std)
+
+
+def test_processes_by_default_and_by_name() -> None:
+    cells, layers = nas.zoo.space("nasbench201"), nas.zoo.space("mobile")
+    assert Processes(cells).names == (("decisions", "wl"), ("paths",), ("decisions", "wl", "paths"))
+    assert Processes(layers).names == (Kernels(layers).names,)
+    assert Processes(cells, "paths").names == (("paths",),)
+    assert Processes(cells, ["wl", "paths"]).names == (("wl", "paths"),)
+    assert Processes(cells, [["wl"], "paths"]).names == (("wl",), ("paths",))
+    drawn = [cells.sample(random.Random(i)) for i in range(4)]
+    both, alone = (
+        Processes(cells, [["wl"], ["paths", "wl"]]).rows(drawn, drawn),
+        Kernels(cells, "wl").rows(drawn, drawn),
+    )
+    assert [(len(r.squared), len(r.linear)) for r in both] == [(0, 1), (1, 1)]
+    assert np.array_equal(both[1].linear[0], alone.linear[0])
+    with pytest.raises(InvalidInputError, match="at least one kernel"):
+        Processes(cells, [["wl"], []])
+    with pytest.raises(UnknownNameError, match="wll"):
+        Processes(cells, [["wll"], ["paths"]])
+
+
+def test_paths_that_are_not_known_lead_away() -> None:
+    """The squared distance of a candidate to what is known counts every path that only one of the two has."""
+    cells = nas.zoo.space("nasbench201")
+    drawn = [cells.sample(random.Random(i)) for i in range(12)]
+    known, asked = drawn[:3], drawn[3:]
+    kernels, every = Kernels(cells, "paths"), Encoder(cells, "paths")
+    there = np.minimum(every.encode(drawn), 1.0)
+    wanted = np.abs(there[3:, None] - there[None, :3]).sum(axis=2)
+    a, b = kernels.rows(asked, known).squared[0], kernels.rows(known, known).squared[0]
+    assert np.square(a[:, None] - b[None]).sum(axis=2) == pytest.approx(wanted)

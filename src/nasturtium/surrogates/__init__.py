@@ -14,6 +14,7 @@ __all__ = [
     "Kernels",
     "LowerLog",
     "MedianStopping",
+    "Processes",
     "acquisition",
     "extrapolate",
     "gaussian_process",
@@ -28,6 +29,7 @@ _WHERE = {
     "LowerLog": "warping",
     "Kernels": "kernels",
     "MedianStopping": "stopping",
+    "Processes": "kernels",
     "extrapolate": "curves",
     "stopping_from_dict": "stopping",
 }
@@ -38,7 +40,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.surrogates.curves import Forecast, extrapolate
     from nasturtium.surrogates.encodings import Encoder
     from nasturtium.surrogates.ensemble import Ensemble
-    from nasturtium.surrogates.kernels import Kernels
+    from nasturtium.surrogates.kernels import Kernels, Processes
     from nasturtium.surrogates.stopping import CurveStopping, MedianStopping, stopping_from_dict
     from nasturtium.surrogates.warping import LowerLog
 

@@ -23,8 +23,10 @@ Names = str | Sequence[str | Sequence[str]]
 
 KERNELS = ("decisions", "additive", "ordered", "paths", "wl")
 """Names of kernels; all of them may be summed."""
-CELL_PROCESSES = (("decisions", "wl"), ("paths",))
-"""The kernels of the two processes in a space of cells, by default."""
+LINEAR = ("additive", "wl")
+"""Kernels that are products of rows; the others are squared-exponential."""
+CELL_PROCESSES = (("decisions", "wl"), ("paths",), ("decisions", "wl", "paths"))
+"""The kernels of the three processes in a space of cells, by default."""
 INACTIVE = -0.5
 """Place of an ordered decision that is not active, beside its range [0, 1]."""
 
@@ -45,7 +47,6 @@ class Kernels:
         costs: Cheap metrics of an architecture, for `features`.
         features: Names of cheap metrics that are compared too, squared-exponentially, standardised over what is
             known, in logarithms where they are all positive.
-        parts: The space's searched parts, where others trace them too; None finds them.
 
     Raises:
         UnknownNameError: there is no such kernel.
@@ -59,7 +60,6 @@ class Kernels:
         *,
         costs: Costs | None = None,
         features: Sequence[str] = (),
-        parts: Parts | None = None,
     ) -> None:
         self._order = [(d.name, d.count - 1) for d in space.decisions if _is_numeric(d)]
         self._costs, self._features = costs, tuple(features)
@@ -78,33 +78,43 @@ class Kernels:
             raise InvalidInputError("The kernel 'ordered' compares numeric decisions, and this space has none.")
         self._decisions = Encoder(space, "decisions")
         graphs = [name for name in ("paths", "wl") if name in self.names]
-        traced = parts or (Parts(space) if graphs else None)
+        traced = Parts(space) if graphs else None
         self._graphs = {name: Encoder(space, name, parts=traced) for name in graphs}
-        self.parts = traced
-        """The space's searched parts, where a kernel looks at them."""
         self._places: dict[str, Array] = {}
         self._known: dict[str, Array] = {}
 
     def rows(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> Rows:
         """Rows of architectures, with the features and the scale of those that are known (`like`)."""
-        squared: list[Array] = []
-        linear: list[Array] = []
+        return self.compose(self.matrices(architectures, like), self.names)
+
+    def matrices(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> dict[str, Array]:
+        """What each kernel compares, `(n, width)`, by its name; "features" where there are some."""
+        found: dict[str, Array] = {}
         for name in self.names:
             if name == "decisions":
-                squared.append(self._decisions.encode(architectures))
+                found[name] = self._decisions.encode(architectures)
             elif name == "additive":
                 rows = self._decisions.encode(architectures)
-                linear.append(rows / np.maximum(1.0, np.linalg.norm(rows, axis=1, keepdims=True)))
+                found[name] = rows / np.maximum(1.0, np.linalg.norm(rows, axis=1, keepdims=True))
             elif name == "ordered":
-                squared.append(np.stack([self._place(a) for a in architectures]))
+                found[name] = np.stack([self._place(a) for a in architectures])
             elif name == "paths":
-                squared.append(self._paths(architectures, like))
+                found[name] = self._paths(architectures, like)
             else:
                 wl = self._graphs["wl"]
-                linear.append(wl.encode(architectures, like=like) / wl.norms(architectures)[:, None])
+                found[name] = wl.encode(architectures, like=like) / wl.norms(architectures)[:, None]
         if self._features:
-            squared.append(self._standardised(architectures, like))
-        return Rows(squared=tuple(squared), linear=tuple(linear))
+            found["features"] = self._standardised(architectures, like)
+        return found
+
+    @staticmethod
+    def compose(matrices: Mapping[str, Array], names: Sequence[str]) -> Rows:
+        """The rows of a sum of some of the kernels, and of the features."""
+        chosen = [*names, *(["features"] if "features" in matrices else [])]
+        return Rows(
+            squared=tuple([matrices[name] for name in chosen if name not in LINEAR]),
+            linear=tuple([matrices[name] for name in chosen if name in LINEAR]),
+        )
 
     def _paths(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> Array:
         """1 where a path is there; the last column holds how far those paths lead away that none of `like` has."""
@@ -149,15 +159,13 @@ class Kernels:
         return found
 
 
-def processes(
-    space: Space, names: Names = "auto", *, costs: Costs | None = None, features: Sequence[str] = ()
-) -> tuple[Kernels, ...]:
-    """The kernels of each process that is believed.
+class Processes:
+    """What each of several Gaussian processes compares: a sum of kernels each.
 
     Args:
         space: Whose architectures.
-        names: "auto": in a space of cells one process of "decisions" and "wl" and one of "paths", elsewhere one; or
-            names of kernels to sum; or a list of such lists, a process each.
+        names: "auto": in a space of cells three processes, one of "decisions" and "wl", one of "paths", and one of all
+            of these, elsewhere one; or names of kernels to sum; or a list of such lists, a process each.
         costs: As for `Kernels`.
         features: As for `Kernels`; seen by each.
 
@@ -165,18 +173,31 @@ def processes(
         UnknownNameError: there is no such kernel.
         InvalidInputError: as for `Kernels`, or there is nothing in a list.
     """
-    groups: list[str | Sequence[str]]
-    if isinstance(names, str):
-        groups = list(CELL_PROCESSES) if names == "auto" and Kernels(space).cells else [names]
-    elif any(not isinstance(name, str) for name in names):
-        groups = list(names)
-    else:
-        groups = [[name for name in names if isinstance(name, str)]]
-    if not groups or not all(groups):
-        raise InvalidInputError(f"A process needs at least one kernel of {', '.join(KERNELS)}; got {names!r}.")
-    first = Kernels(space, groups[0], costs=costs, features=features)
-    others = [Kernels(space, group, costs=costs, features=features, parts=first.parts) for group in groups[1:]]
-    return (first, *others)
+
+    def __init__(
+        self, space: Space, names: Names = "auto", *, costs: Costs | None = None, features: Sequence[str] = ()
+    ) -> None:
+        if names == "auto":
+            alone = Kernels(space)
+            self.names: tuple[tuple[str, ...], ...] = CELL_PROCESSES if alone.cells else (alone.names,)
+        elif isinstance(names, str):
+            self.names = ((names,),)
+        elif all(isinstance(name, str) for name in names):
+            self.names = (tuple(map(str, names)),)
+        else:
+            self.names = tuple([(group,) if isinstance(group, str) else tuple(group) for group in names])
+        if not self.names or not all(self.names):
+            raise InvalidInputError(f"A process needs at least one kernel of {', '.join(KERNELS)}; got {names!r}.")
+        every = dict.fromkeys(name for group in self.names for name in group)
+        self._kernels = Kernels(space, tuple(every), costs=costs, features=features)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rows(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> list[Rows]:
+        """Rows of architectures for each process; see `Kernels.rows`."""
+        matrices = self._kernels.matrices(architectures, like)
+        return [self._kernels.compose(matrices, group) for group in self.names]
 
 
 def _is_numeric(decision: Decision) -> bool:

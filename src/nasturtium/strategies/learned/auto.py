@@ -23,9 +23,9 @@ class Auto:
 
     - Budget: a Gaussian process chooses the first `switch` trials. Beyond, its cost grows and its lead shrinks: from
       then on evolution goes on from what was found, with an ask that costs the same at any number of trials.
-    - Space: the process compares graphs in a space of cells, and elsewhere decisions with their order (see
-      `surrogates.Kernels`) and the parameters and multiply-accumulates that are known before training. In a cell the
-      graph's features tell these already.
+    - Space: processes compare graphs, paths and decisions in a space of cells, and elsewhere decisions with their order
+      (see `surrogates.Processes`) and the parameters and multiply-accumulates that are known before training. In a cell
+      the graph's features tell these already.
     - Objectives: one is maximised by the upper confidence bound; for several the expected gain of hypervolume counts,
       and NSGA-II follows in place of regularized evolution.
 

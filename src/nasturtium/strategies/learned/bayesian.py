@@ -20,7 +20,7 @@ from nasturtium.strategies.learned.rounds import LEAST, Choice, source
 from nasturtium.strategies.learned.wishes import Wishes
 from nasturtium.surrogates import acquisition, gaussian_process
 from nasturtium.surrogates.gaussian_process import Averaged, Conditioned, Parameters, Posterior, Rows
-from nasturtium.surrogates.kernels import Kernels, Names, processes
+from nasturtium.surrogates.kernels import Names, Processes
 from nasturtium.surrogates.warping import LowerLog
 from nasturtium.trial import Trial
 from nasturtium.trial.types import Exhausted, Problem, Proposal
@@ -64,7 +64,8 @@ class BayesianOptimization:
 
     Notes:
         Differs from the papers. NAS-BOWL: Weisfeiler-Lehman features of the searched parts are summed with a
-        categorical kernel of the decisions, as networks with equal graphs were trained apart. Vizier: its acquisition
+        categorical kernel of the decisions, as networks with equal graphs were trained apart; a second process looks at
+        BANANAS' paths, a third at all of these, and the mixture of the three is believed. Vizier: its acquisition
         and weight, on our kernels; the bad half of the targets is drawn together by `surrogates.LowerLog`, and
         candidates are a pool with local search in place of an evolutionary search. Parameters are fitted again at fixed
         numbers of trials only, each time from the same start. Trials that are under way are believed to turn out as
@@ -88,7 +89,7 @@ class BayesianOptimization:
     most: int = 300
     _problem: Problem = field(init=False, repr=False, compare=False)
     _wishes: Wishes = field(init=False, repr=False, compare=False)
-    _kernels: tuple[Kernels, ...] = field(init=False, repr=False, compare=False)
+    _kernels: Processes = field(init=False, repr=False, compare=False)
     _candidates: Candidates = field(init=False, repr=False, compare=False)
     _told: list[Trial] = field(init=False, repr=False, compare=False)
     _pending: dict[int, Architecture] = field(init=False, repr=False, compare=False)
@@ -115,7 +116,7 @@ class BayesianOptimization:
             InvalidInputError: a kernel does not go with the space.
         """
         self._problem, self._wishes = problem, Wishes(problem)
-        self._kernels = processes(problem.space, self.kernels, costs=problem.cheap_metrics, features=self.features)
+        self._kernels = Processes(problem.space, self.kernels, costs=problem.cheap_metrics, features=self.features)
         self._candidates = Candidates(problem)
         self._told, self._pending, self._fitted, self._around = [], {}, {}, {}
         self._order = None
@@ -212,7 +213,7 @@ class BayesianOptimization:
 
     def rows(self, architectures: Sequence[Architecture], like: Sequence[Architecture]) -> list[Rows]:
         """Rows of architectures for each process."""
-        return [kernels.rows(architectures, like) for kernels in self._kernels]
+        return self._kernels.rows(architectures, like)
 
     def parameters(self, output: int, targets: Callable[[list[Trial]], Array]) -> list[Parameters]:
         """Of each process, fitted to the first so many trials, a number that grows by `GROWTH`.
