@@ -103,8 +103,12 @@ class Paths:
             meaning = meanings[number].get(read[number](indices))
             if meaning is None:
                 meaning = self._meaning(number, indices)
-            missing = [i for i in meaning.reads if i not in places]
-            if missing:
+            reads = meaning.reads
+            if len(reads) == 1:
+                if reads[0] not in places:
+                    stack.append(reads[0])
+                    continue
+            elif missing := [i for i in reads if i not in places]:
                 stack += missing[::-1]
                 continue
             stack.pop()
@@ -123,25 +127,27 @@ class Paths:
         return made
 
     def _plan(self, found: list[tuple[int, _Meaning]], places: dict[int, int], outputs: tuple[int, ...]) -> Plan:
+        gated = self._gated
         columns: list[Columns] = [None] * len(self.graph.inputs)
         steps: list[tuple[Layer, tuple[int, ...]]] = []
         last: dict[int, int] = {}
         for number, meaning in found:
-            reads = tuple([places[i] for i in meaning.reads])
+            own = meaning.reads
+            reads = (places[own[0]],) if len(own) == 1 else tuple([places[i] for i in own])
             for i in reads:
                 last[i] = len(steps)
-            held = columns[reads[0]] if self._gated and reads else None
+            held = columns[reads[0]] if gated and reads else None
             call = meaning.calls.get(held)
             if call is None:
                 call = meaning.calls[held] = self.layer(self.graph.nodes[number], meaning.form, held)
-            if self._gated:
+            if gated:
                 columns.append(self.channels.of(self.graph.nodes[number], meaning.form, [columns[i] for i in reads]))
             steps.append((call, reads))
         dead: list[tuple[int, ...]] = [()] * len(steps)
         for i, step in last.items():
             if i not in outputs:
                 dead[step] = (*dead[step], i)
-        return Plan(tuple([Step(call, reads, dead[i]) for i, (call, reads) in enumerate(steps)]), outputs)
+        return Plan(tuple([Step(call, reads, gone) for (call, reads), gone in zip(steps, dead, strict=True)]), outputs)
 
 
 def _support(*diagrams: Diagram) -> tuple[int, ...]:
