@@ -119,7 +119,7 @@ def fit_predictor(
     seed: int,
     share: float = 0.8,
     batch: int = 256,
-    steps: int = 1500,
+    steps: int | None = None,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
 ) -> Fitted:
@@ -132,7 +132,7 @@ def fit_predictor(
         seed: Of the split, the initial weights and the batches.
         share: Of the pairs that it is trained on, in (0, 1); 0.8 in the authors' code.
         batch: Pairs a step, at most; 256 in the authors' code.
-        steps: Of Adam, with half a cosine of learning rates.
+        steps: Of Adam, with half a cosine of learning rates; None for 20 a pair, at most 1,500.
         learning_rate: At the start.
         weight_decay: Decoupled (AdamW).
 
@@ -156,6 +156,7 @@ def fit_predictor(
     order = rng.permutation(len(targets))
     count = min(max(1, round(share * len(targets))), len(targets) - 1)
     train, test = order[:count], order[count:]
+    steps = min(1500, 20 * count) if steps is None else steps
     features = OneHot(genes)
     base, scale = float(targets[train].mean()), float(targets[train].std()) or 1.0
     x = torch.from_numpy(features(matrix[train]))
