@@ -340,10 +340,12 @@ class _Search:
         if self.curvature.is_due(epoch):
             watch = self.curvature.watch
             batches = list(itertools.islice(second, watch.batches))
+            self.net.mix(self.gate, optimize=False)  # the optimised program has first derivatives only
             value = dominant_eigenvalue(
                 lambda: torch.stack([self.cross_entropy(*b) for b in batches]).mean(), self.logits,
                 iterations=watch.iterations, seed=moment.seed,
             )  # fmt: skip
+            self.net.mix(self.gate)
             self.curvature.add(epoch, value, architecture)
             record["eigenvalue"] = value
         return record
