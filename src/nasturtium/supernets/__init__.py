@@ -1,11 +1,14 @@
 """Training of shared weights, and networks that inherit them."""
 
+from nasturtium.supernets.auto_deeplab import AutoDeepLabSupernet
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
 from nasturtium.supernets.collapse import CollapseWatch
 from nasturtium.supernets.darts import DARTS
 from nasturtium.supernets.enas import ENAS
+from nasturtium.supernets.expected import ExpectedCost
 from nasturtium.supernets.extremes import extreme
 from nasturtium.supernets.importance import sort_channels
+from nasturtium.supernets.inheritance import Inheritance, Matched, inherit, load_matching
 from nasturtium.supernets.once_for_all import OnceForAll
 from nasturtium.supernets.one_shot import OneShot, OnlyPath
 from nasturtium.supernets.paths import CostBalanced, Fair, Independent, PathSampler
@@ -21,12 +24,16 @@ from nasturtium.supernets.trust import Trust, measure_trust
 __all__ = [
     "DARTS",
     "ENAS",
+    "AutoDeepLabSupernet",
     "CollapseWatch",
     "CostBalanced",
+    "ExpectedCost",
     "Fair",
     "Found",
     "Independent",
+    "Inheritance",
     "Limit",
+    "Matched",
     "OnceForAll",
     "OneShot",
     "OnlyPath",
@@ -40,8 +47,10 @@ __all__ = [
     "Trust",
     "calibration_batches",
     "extreme",
+    "inherit",
     "insert",
     "load",
+    "load_matching",
     "measure",
     "measure_trust",
     "recalibrate",
