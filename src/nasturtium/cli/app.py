@@ -26,6 +26,7 @@ COMMANDS = {
     "space": ("spaces:space", "What a search space holds: size, choices, distribution of costs."),
     "cost": ("spaces:cost", "Parameters, MACs, activations, peak memory of a network."),
     "proxies": ("proxies:proxies", "How far zero-cost proxies can be trusted on a space and your data."),
+    "compat": ("compat:compat", "Which method that shares weights goes with which space, and why not."),
     "bench": ("bench:bench", "Compare search strategies on tables of known results, over many seeds."),
 }
 INTERRUPTED = 130

@@ -1,6 +1,7 @@
 """The run: store, executors, events, resume. Wires everything; the only room that knows all."""
 
 from nasturtium.study.comparison import Comparison
+from nasturtium.study.compat import Compatibility, Verdict, compatibility
 from nasturtium.study.events import (
     EpochReported,
     Event,
@@ -20,6 +21,7 @@ from nasturtium.study.session import resume, search
 __all__ = [
     "METHODS",
     "Comparison",
+    "Compatibility",
     "EpochReported",
     "Event",
     "FrontMember",
@@ -34,7 +36,9 @@ __all__ = [
     "StudyInterrupted",
     "TrialFinished",
     "TrialStarted",
+    "Verdict",
     "WorkerLost",
+    "compatibility",
     "plan",
     "resume",
     "search",

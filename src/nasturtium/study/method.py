@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 METHODS: dict[str, str] = {
     "darts": "nasturtium.supernets:DARTS",
     "enas": "nasturtium.supernets:ENAS",
+    "one-shot": "nasturtium.supernets:OneShot",
     "once-for-all": "nasturtium.supernets:OnceForAll",
     "proxylessnas": "nasturtium.supernets:ProxylessNAS",
 }
