@@ -133,7 +133,8 @@ class SharedTraining:
         self.history: list[dict[str, float]] = []
         self.identity = "" if given.directory is None else checkpoint.identity(
             recipe=recipe.to_dict(), task=task.fingerprint, epochs=given.epochs, seed=given.seed, parts=self.parts,
-            device=self.device.type, initial=sorted(given.initial), space=decisions_of(supernet), **facts,
+            device=self.device.type, space=decisions_of(supernet), **facts,
+            initial={name: float(t.double().sum()) for name, t in sorted(given.initial.items())},
             weights={name: (tuple(t.shape), str(t.dtype)) for name, t in supernet.state_dict().items()},
         )  # fmt: skip
         self._restore()
