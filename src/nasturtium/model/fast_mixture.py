@@ -26,7 +26,7 @@ from torch import Tensor
 
 from nasturtium.graph import operations as ops
 from nasturtium.model.gate import Hard, Shares
-from nasturtium.model.mixture import Call, PlainExecutor, Program
+from nasturtium.model.mixture import Call, Executor, PlainExecutor, Program
 from nasturtium.model.passes.expressions import Rules, express
 from nasturtium.model.passes.forms import Coefficient
 from nasturtium.model.passes.kernels import channels_last
@@ -59,10 +59,11 @@ class FastExecutor:
         shares = _values(plan.coefficients, weights)
         values: list[Tensor | None] = [None] * plan.size
         for place, given in zip(plan.inputs, inputs, strict=False):
-            values[place] = channels_last(given)
+            if place >= 0:
+                values[place] = channels_last(given)
         for function, reads, coefficient, writes, dead in plan.instructions:
-            given = [values[i] for i in reads]
-            values[writes] = function(*given) if coefficient < 0 else function(*given, shares[coefficient])
+            read = [values[i] for i in reads]
+            values[writes] = function(*read) if coefficient < 0 else function(*read, shares[coefficient])
             for i in dead:
                 values[i] = None
         if training:
@@ -80,9 +81,19 @@ class FastExecutor:
         return found
 
 
+def soft_executor(program: Program, *, optimize: bool) -> Executor:
+    """The executor of a program whose weights are all tensors.
+
+    Args:
+        program: The program.
+        optimize: Whether passes that keep outputs and gradients may rewrite it; False for the plain one.
+    """
+    return FastExecutor(program) if optimize else PlainExecutor(program)
+
+
 def _values(coefficients: Sequence[Coefficient], weights: Mapping[int, Shares | Hard]) -> list[Tensor]:
     """The numbers that coefficients stand for, with their gradients."""
-    parts = {p: given.unbind() if isinstance(given, Tensor) else given for p, given in weights.items()}
+    parts = {p: given.unbind() for p, given in weights.items() if isinstance(given, Tensor)}
     found = []
     for coefficient in coefficients:
         total: Tensor | None = None
@@ -90,10 +101,9 @@ def _values(coefficients: Sequence[Coefficient], weights: Mapping[int, Shares | 
             product: Tensor | None = None
             for position, option in monomial:
                 part = parts[position][option]
-                assert isinstance(part, Tensor)
                 product = part if product is None else product * part
             if product is None:
-                product = next(iter(parts.values()))[0].new_tensor(number)  # type: ignore[union-attr]
+                product = next(iter(parts.values()))[0].new_tensor(number)
             elif number != 1.0:
                 product = product * number
             total = product if total is None else total + product

@@ -310,14 +310,3 @@ def _listed(weights: Shares | Hard, count: int) -> Sequence[Tensor | float]:
             f"{weights!r}."
         )
     return weights.unbind() if isinstance(weights, Tensor) else weights
-
-
-def soft_executor(program: Program, *, optimize: bool) -> Executor:
-    """The executor of a program whose weights are all tensors.
-
-    Args:
-        program: The program.
-        optimize: Whether passes that keep outputs and gradients may rewrite it; False for the plain one.
-    """
-    del optimize  # no passes yet
-    return PlainExecutor(program)

@@ -19,11 +19,12 @@ from nasturtium.graph.trace import Inputs, trace
 from nasturtium.model.build import Network, Part, _assemble, _attach, build
 from nasturtium.model.elastic import WEIGHTED, Cut, Elastic, initialize_elastic, take
 from nasturtium.model.elastic_channels import Channels, Columns
+from nasturtium.model.fast_mixture import soft_executor
 from nasturtium.model.gate import Gate, Hard
 from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
 from nasturtium.model.kernel_transform import Steps, elastic_kernels, shrink
 from nasturtium.model.layers import layer
-from nasturtium.model.mixture import Executor, PlainExecutor, column_decisions, soft_executor, write_program
+from nasturtium.model.mixture import Executor, PlainExecutor, column_decisions, write_program
 from nasturtium.model.paths import Paths, Plan
 from nasturtium.space import Architecture
 from nasturtium.space.lowering import LIMIT, lower

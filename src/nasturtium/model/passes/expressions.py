@@ -138,9 +138,18 @@ class _Builder:
             if readers[number] > 1:
                 found = {self.whole(found): ONE}
             sums.append(found)
-        outputs = tuple([self.whole(sums[i]) for i in program.outputs])
-        calls = {number: tuple(found) for number, found in self.calls.items()}
-        return Expression(values=tuple(self.values), calls=calls, outputs=outputs)
+        return self._pruned(tuple([self.whole(sums[i]) for i in program.outputs]))
+
+    def _pruned(self, outputs: tuple[int, ...]) -> Expression:
+        """What reaches an output, numbered anew."""
+        wanted = {*outputs}
+        for number in reversed(range(len(self.values))):
+            if number in wanted:
+                wanted.update(self.values[number].reads)
+        places = {number: place for place, number in enumerate(sorted(wanted))}
+        values = [replace(self.values[n], reads=tuple([places[i] for i in self.values[n].reads])) for n in places]
+        calls = {place: tuple(self.calls[number]) for number, place in places.items() if number in self.calls}
+        return Expression(values=tuple(values), calls=calls, outputs=tuple([places[i] for i in outputs]))
 
     def value(self, value: Value) -> int:
         """The number of a value."""

@@ -6,12 +6,15 @@ be taken once: a second derivative through them raises an error.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from nasturtium.errors import InvalidInputError
 
 LAST = torch.channels_last
 
@@ -19,6 +22,24 @@ LAST = torch.channels_last
 def channels_last(x: Tensor) -> Tensor:
     """An image with its channels last in memory; the tensor itself where they are, or where it is no image."""
     return x.contiguous(memory_format=LAST) if x.ndim == 4 else x
+
+
+def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that cannot be differentiated, and says so.
+
+    (PyTorch's own `once_differentiable` says nothing where the second `torch.autograd.grad` names its inputs.)
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, g: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise InvalidInputError(
+                "A mixture's fused operations have first derivatives only, but `create_graph=True` asks for more: use "
+                "`supernet.mix(gate, optimize=False)` there."
+            )
+        return backward(ctx, g)
+
+    return checked
 
 
 def _is_wanted(ctx: Any, i: int) -> bool:
@@ -77,7 +98,7 @@ class PointwiseNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, g: Tensor) -> Any:
         x, weight, scale, mean, inverse, y = ctx.saved_tensors
         g = channels_last(g)
@@ -113,7 +134,7 @@ class AddScaled(torch.autograd.Function):
         return total.addcmul_(x, scale)
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, g: Tensor) -> Any:
         x, scale = ctx.saved_tensors
         return g, *_scaled_backward(ctx, g, x, scale, 1)
@@ -128,7 +149,7 @@ class Scaled(torch.autograd.Function):
         return x * scale
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, g: Tensor) -> Any:
         x, scale = ctx.saved_tensors
         return _scaled_backward(ctx, g, x, scale, 0)
@@ -163,7 +184,7 @@ class Depthwise5(torch.autograd.Function):
         return functional.conv2d(x, weight, None, 1, (rows, 2), 1, x.shape[1])
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, g: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         g = channels_last(g)
@@ -183,14 +204,58 @@ class Depthwise5(torch.autograd.Function):
         return g_x, g_weight, None
 
 
-def _convolution_backward(
-    g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], which: int
-) -> Tensor:
+def _convolution_backward(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], which: int) -> Tensor:
     mask = [i == which for i in range(3)]
     found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         g, x, weight, None, (1, 1), padding, (1, 1), False, (0, 0), x.shape[1], mask
     )
     return found[which]
+
+
+def pointwise_norm(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    *,
+    statistics: tuple[Tensor, Tensor],
+    momentum: float,
+    eps: float,
+    relu: bool,
+) -> Tensor:
+    """Convolve by pixel, normalise, scale, shift, and apply ReLU; see `PointwiseNorm`.
+
+    Args:
+        x: `(batch, channels, height, width)`.
+        weight: `(out, channels, 1, 1)`.
+        scale: One number, or `(out,)`; None: 1.
+        shift: `(out,)`, with a scale of that shape only; None: 0.
+        statistics: Running mean and variance, `(out,)` each, changed in place.
+        momentum: Of the running statistics.
+        eps: Added to the variance.
+        relu: Whether ReLU follows.
+    """
+    return _apply(PointwiseNorm, x, weight, scale, shift, statistics, momentum, eps, relu)
+
+
+def add_scaled(total: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+    """Add `x` times a number to `total`, in place."""
+    return _apply(AddScaled, total, x, scale)
+
+
+def scaled(x: Tensor, scale: Tensor) -> Tensor:
+    """`x` times a number."""
+    return _apply(Scaled, x, scale)
+
+
+def depthwise5(x: Tensor, weight: Tensor, rows: int) -> Tensor:
+    """A depthwise convolution by `(channels, 1, any, 5)` with `rows` rows and two columns of zeros around."""
+    return _apply(Depthwise5, x, weight, rows)
+
+
+def _apply(function: type[torch.autograd.Function], *given: Any) -> Tensor:
+    y: Tensor = function.apply(*given)  # type: ignore[no-untyped-call]
+    return y
 
 
 def split(x: Tensor, *, step: tuple[int, int]) -> Tensor:

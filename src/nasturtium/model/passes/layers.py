@@ -42,3 +42,9 @@ def with_operation(function: Function, operation: Operation) -> Function:
     """The call with another operation on the same weights."""
     layer = elastic_of(function)
     return function if layer is None else partial(layer, operation=operation, cuts=cuts_of(function))
+
+
+def weight_of(layer: Elastic, name: str) -> Tensor:
+    """A weight as it is now: `torch.func.functional_call` may put another tensor in its place."""
+    found: Tensor = getattr(layer, name)
+    return found

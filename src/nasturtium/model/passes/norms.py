@@ -15,7 +15,7 @@ from torch.nn import functional
 from nasturtium.graph import operations as ops
 from nasturtium.model.elastic import Elastic
 from nasturtium.model.passes import kernels
-from nasturtium.model.passes.layers import Function, elastic_of
+from nasturtium.model.passes.layers import Function, elastic_of, weight_of
 
 
 def _layer(function: Function) -> Elastic:
@@ -49,7 +49,7 @@ class Norm:
         """Scale and shift: the norm's own, times the coefficient."""
         if not self.operation.affine:
             return scale, None
-        weight, bias = self.layers[0].get_parameter("weight"), self.layers[0].get_parameter("bias")
+        weight, bias = weight_of(self.layers[0], "weight"), weight_of(self.layers[0], "bias")
         return (weight, bias) if scale is None else (weight * scale, bias * scale)
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
@@ -82,16 +82,15 @@ class PointwiseNorm(Norm):
 
     def __call__(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Convolve, normalise, scale, and apply ReLU where it follows."""
-        y: Tensor = kernels.PointwiseNorm.apply(
+        return kernels.pointwise_norm(
             x,
-            self.convolution.get_parameter("weight"),
+            weight_of(self.convolution, "weight"),
             *self._affine(scale),
-            self._statistics(),
-            self.operation.momentum,
-            self.operation.eps,
-            self.relu,
+            statistics=self._statistics(),
+            momentum=self.operation.momentum,
+            eps=self.operation.eps,
+            relu=self.relu,
         )
-        return y
 
 
 class MergedNorm(Norm):

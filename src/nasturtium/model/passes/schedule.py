@@ -16,10 +16,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from nasturtium.graph import operations as ops
+from nasturtium.model.elastic import Elastic
 from nasturtium.model.passes import kernels
 from nasturtium.model.passes.expressions import Apply, Combine, Expression, Input, Join, Sample, Split
 from nasturtium.model.passes.forms import ONE, Coefficient
-from nasturtium.model.passes.layers import elastic_of, uses_whole, with_operation
+from nasturtium.model.passes.layers import elastic_of, uses_whole, weight_of, with_operation
 from nasturtium.model.passes.norms import MergedNorm, Norm, PlainNorm, PointwiseNorm
 
 
@@ -176,9 +177,9 @@ class _Scheduler:
         if self.fast_columns and isinstance(operation, ops.Conv) and uses_whole(function):
             depthwise = operation.groups == operation.channels == value.inputs[0][0] and not operation.bias
             top, bottom, left, right = operation.padding
-            if depthwise and operation.kernel[1] == 5 and left == right == 2 and top == bottom:
-                if operation.stride == operation.dilation == (1, 1):
-                    return partial(_depthwise5, weight=layer.get_parameter("weight"), rows=top)
+            dense = operation.stride == operation.dilation == (1, 1)
+            if depthwise and dense and operation.kernel[1] == 5 and left == right == 2 and top == bottom:
+                return partial(_depthwise5, layer=layer, rows=top)
         return with_operation(function, operation)
 
     def _accumulate(self, total: _Total, number: int, coefficient: Coefficient) -> None:
@@ -192,14 +193,14 @@ class _Scheduler:
                 self.steps.append((_same, (number,), -1, place))
                 total.owned = fresh
             else:
-                self.steps.append((kernels.Scaled.apply, (number,), self._coefficient(coefficient), place))
+                self.steps.append((kernels.scaled, (number,), self._coefficient(coefficient), place))
                 total.owned = True
             total.started = True
         elif plain:
             self.steps.append((_add_to if total.owned else _add, (place, number), -1, place))
             total.owned = True
         else:
-            function = kernels.AddScaled.apply if total.owned else _add_scaled
+            function = kernels.add_scaled if total.owned else _add_scaled
             self.steps.append((function, (place, number), self._coefficient(coefficient), place))
             total.owned = True
 
@@ -219,9 +220,8 @@ def _is_relu(value: Apply) -> bool:
     return isinstance(value.operation, ops.Activation) and value.operation.function == "relu"
 
 
-def _depthwise5(x: Tensor, *, weight: Tensor, rows: int) -> Tensor:
-    y: Tensor = kernels.Depthwise5.apply(x, weight, rows)
-    return y
+def _depthwise5(x: Tensor, *, layer: Elastic, rows: int) -> Tensor:
+    return kernels.depthwise5(x, weight_of(layer, "weight"), rows)
 
 
 def _same(x: Tensor) -> Tensor:
@@ -237,4 +237,4 @@ def _add_to(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _add_scaled(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    return x + kernels.Scaled.apply(y, scale)
+    return x + kernels.scaled(y, scale)
