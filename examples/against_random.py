@@ -85,9 +85,10 @@ def at_random(
     """Random search that trains each network alone, within the seconds, and within the MACs where they are limited."""
 
     def make() -> dict[str, Any]:
+        enough = min(seconds, 10.0) if given.smoke else seconds
         study = nas.search(
             space, task, maximize="accuracy", strategy="random", estimator=Trained(epochs=given.alone), trials=10_000,
-            constraints=[] if macs is None else [nas.macs <= macs], seed=seed, seconds=seconds, threads=given.threads,
+            constraints=[] if macs is None else [nas.macs <= macs], seed=seed, seconds=enough, threads=given.threads,
             concurrency=1, study=given.out / f"random-{seed}.db",
         )  # fmt: skip
         return {"architecture": study.best.architecture.to_dict(), "networks": len(study.trials)}
