@@ -89,8 +89,24 @@ def write_program(
     return _Writer(graph, channels, frozenset(mixed), indices, layer).write()
 
 
-def column_decisions(graph: OpenGraph, channels: Channels) -> frozenset[int]:
-    """Positions of the decisions that may change which shared channels a tensor holds: they cannot be mixed.
+def mixable(graph: OpenGraph, channels: Channels) -> dict[str, int]:
+    """Decisions that can be mixed, with their number of options; see `Supernet.mixed`."""
+    selected: frozenset[int] = frozenset()
+    elastic = _column_decisions(graph, channels)
+    for node in graph.nodes:
+        selected = selected.union(*[value.support for value in node.inputs])
+        if len({form[:3] for form in node.variants}) > 1:
+            elastic |= node.forms.support
+    for _, value in graph.outputs:
+        selected |= value.support
+        shapes = [graph.nodes[n].shapes for n in value.leaves() if isinstance(n, int)]
+        if len({s for shape in shapes for s in shape.leaves()}) > 1:
+            elastic |= value.support.union(*[shape.support for shape in shapes])
+    return {graph.decisions[p].name: graph.decisions[p].count for p in sorted(selected - elastic)}
+
+
+def _column_decisions(graph: OpenGraph, channels: Channels) -> frozenset[int]:
+    """Positions of the decisions that may change which shared channels a tensor holds.
 
     Those are the decisions that say what stands in a concatenation that depends on decisions, and those that select
     among tensors behind one, until a layer reads them that does not keep the channels apart.

@@ -24,7 +24,7 @@ from nasturtium.model.gate import Gate, Hard
 from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
 from nasturtium.model.kernel_transform import Steps, elastic_kernels, shrink
 from nasturtium.model.layers import layer
-from nasturtium.model.mixture import Executor, PlainExecutor, column_decisions, write_program
+from nasturtium.model.mixture import Executor, PlainExecutor, mixable, write_program
 from nasturtium.model.paths import Paths, Plan
 from nasturtium.space import Architecture
 from nasturtium.space.lowering import LIMIT, lower
@@ -161,23 +161,8 @@ class Supernet(nn.Module):
         channels stand in a concatenation.
         """
         if self._mixable is None:
-            self._mixable = self._find_mixable()
+            self._mixable = mixable(self.graph, self._channels)
         return dict(self._mixable)
-
-    def _find_mixable(self) -> dict[str, int]:
-        selected: frozenset[int] = frozenset()
-        elastic = column_decisions(self.graph, self._channels)
-        for node in self.graph.nodes:
-            selected = selected.union(*[value.support for value in node.inputs])
-            if len({form[:3] for form in node.variants}) > 1:
-                elastic |= node.forms.support
-        for _, value in self.graph.outputs:
-            selected |= value.support
-            shapes = [self.graph.nodes[n].shapes for n in value.leaves() if isinstance(n, int)]
-            if len({s for shape in shapes for s in shape.leaves()}) > 1:
-                elastic |= value.support.union(*[shape.support for shape in shapes])
-        decisions = self.graph.decisions
-        return {decisions[p].name: decisions[p].count for p in sorted(selected - elastic)}
 
     def mix(self, gate: Gate | None, decisions: list[str] | None = None, *, optimize: bool = True) -> Self:
         """Mix the branches of decisions by a gate; the other decisions stay as `set` left them.
