@@ -71,6 +71,8 @@ def test_what_the_method_found_is_trained_in_its_order(run) -> None:
     epochs = [e.step for e in heard if isinstance(e, nas.study.EpochReported) and e.role == "method"]
     assert epochs == [1, 2]
     assert load_file(study.location.files / "method" / "weights.safetensors")["weights.w"].tolist() == [0.0, 1.0, 2.0]
+    assert study.notes[1:] == ("It guessed.",)
+    assert study.notes[0].startswith("Guess took ")
     assert study.facts["method"]["type"].endswith("Guess")
 
 
@@ -119,3 +121,19 @@ def test_what_does_not_go_is_said_before_anything_is_written(run, tmp_path) -> N
         run(strategy=None, method="enas(epoch=3)")
     with pytest.raises(InvalidInputError, match="must have check, search"):
         run(strategy=None, method=3)
+
+
+def test_trust_in_shared_weights_is_said(run) -> None:
+    study = run(strategy="random", estimator=Ranked(), trials=2)
+    (said,) = study.notes
+    assert "tau of shared weights with training alone is +0.50 over 20 networks (95% interval +0.10 to +0.80)" in said
+    assert run("other.db").notes == ()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An estimator on shared weights, with its trust."""
+
+    def estimate(self, architecture, fidelity, job):
+        tau = {"shared_tau": 0.5, "shared_tau_low": 0.1, "shared_tau_high": 0.8, "shared_tau_networks": 20.0}
+        return {"accuracy": 0.5, **tau}

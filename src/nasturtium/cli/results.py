@@ -47,6 +47,7 @@ def result_of(study: nas.Study) -> dict[str, Any]:
         "references": study.to_table("reference"),
         "trials": len(study.trials),
         "failed": len(study.failures),
+        "notes": list(study.notes),
         "facts": study.facts,
     }
 
@@ -82,6 +83,8 @@ def print_result(study: nas.Study) -> None:
     comparison = study.comparison()
     if comparison is not None:
         click.echo(f"\n{comparison.text}")
+    for note in study.notes:
+        click.echo(f"\n{note}")
     if study.failures:
         click.echo(f"\n{len(study.failures)} trials failed; `nasturtium status {study.location.text}` shows why.")
     if study.front:

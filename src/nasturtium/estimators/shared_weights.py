@@ -169,7 +169,7 @@ class SharedWeights:
 
         Returns:
             "accuracy" (fraction), "loss" (nats), "supernet_seconds" (training of the supernet, all trials together),
-            "measure_seconds" (this estimate); of the sample "shared_tau", "shared_tau_low", "shared_tau_high", where
+            "measure_seconds" (this estimate); of the sample "shared_tau", with "_low", "_high" and "_networks", where
             it is large enough to have them.
 
         Raises:
@@ -214,7 +214,12 @@ class SharedWeights:
         }
         if trained.trust is not None:
             tau = trained.trust
-            found = {"shared_tau": tau.tau, "shared_tau_low": tau.low, "shared_tau_high": tau.high}
+            found = {
+                "shared_tau": tau.tau,
+                "shared_tau_low": tau.low,
+                "shared_tau_high": tau.high,
+                "shared_tau_networks": float(tau.n),
+            }
             metrics |= {name: value for name, value in found.items() if not math.isnan(value)}
         if job.directory is not None:
             nothing = FitResult(

@@ -169,6 +169,7 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
         ("constraints", _limits(study.constraints) or "none"),
         ("method", _short(facts["method"])) if "method" in facts else ("strategy", _short(facts["strategy"])),
         ("estimator", _short(facts["estimator"])),
+        *([("notes", " ".join(study.notes))] if study.notes else []),
         ("seed, schedule", f"{facts['seed']}, {facts['schedule']}, concurrency {facts['concurrency']}"),
         ("threads, device", f"{facts['threads']}, {facts['device'] or 'automatic'}"),
         ("hardware", _short(facts["hardware"])),

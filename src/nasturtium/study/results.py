@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from nasturtium.trial import (
     Objective,
     Trial,
     format_constraint,
+    format_seconds,
     pareto_trials,
     violation,
 )
@@ -256,6 +258,26 @@ class Study:
         """What the study's method found and what it cost, where the search was one by a method and has got so far."""
         found: Learned | None = self._read(lambda store: learned(store, trust=self._trust))
         return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on how far to trust the result: of the method, and of shared weights that ranked the networks."""
+        found = []
+        method = self.learned
+        if method is not None:
+            found.append(f"{method.name} took {format_seconds(method.seconds)} before these trainings.")
+            found += method.notes
+        ranked = next((t.metrics for t in self.trials if "shared_tau" in t.metrics), None)
+        if ranked is not None:
+            from nasturtium.supernets import Trust  # noqa: PLC0415  (loads torch)
+
+            said = Trust(
+                tau=ranked["shared_tau"], low=ranked.get("shared_tau_low", math.nan),
+                high=ranked.get("shared_tau_high", math.nan), n=int(ranked["shared_tau_networks"]), confidence=0.95,
+                cheap="shared weights", full="training alone",
+            )  # fmt: skip
+            found.append(said.sentence)
+        return tuple(found)
 
     @property
     def facts(self) -> dict[str, Any]:
