@@ -58,7 +58,7 @@ class MixtureGate(nn.Module):
             sizes.append(len(names))
         self._shortcuts = frozenset(relaxation.shortcuts)
         own = {n: count for n, count in counts.items() if n not in self._edges and n not in self._shortcuts}
-        self.operations = _OPERATIONS[rule](own, seed)
+        self.operations: Softmax | Sigmoid | Gumbel = _operations(rule, own, seed)
         self._own = tuple(own)
         generator = torch.Generator().manual_seed(seed)
         self.edge_logits = nn.ParameterList(
@@ -96,8 +96,9 @@ class MixtureGate(nn.Module):
         return float(torch.stack(found).mean())
 
 
-_OPERATIONS = {
-    "softmax": lambda counts, seed: Softmax(counts, seed=seed),
-    "sigmoid": lambda counts, seed: Sigmoid(counts, seed=seed),
-    "gumbel": lambda counts, seed: Gumbel(counts, hard=True, seed=seed),
-}
+def _operations(rule: Rule, counts: Mapping[str, int], seed: int) -> Softmax | Sigmoid | Gumbel:
+    if rule == "softmax":
+        return Softmax(counts, seed=seed)
+    if rule == "sigmoid":
+        return Sigmoid(counts, seed=seed)
+    return Gumbel(counts, hard=True, seed=seed)
