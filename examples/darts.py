@@ -46,10 +46,10 @@ METHODS = {
 }
 
 
-def subset(task: Task, images: int, validation: int) -> Task:
-    """The task with its first train and validation images; test stays whole."""
+def subset(task: Task, images: int, validation: int, test: int) -> Task:
+    """The task with the first images of each split."""
     splits = dict(task.splits)
-    for name, count in (("train", images), ("validation", validation)):
+    for name, count in (("train", images), ("validation", validation), ("test", test)):
         splits[name] = task.split(name).take(np.arange(min(count, len(task.split(name)))))
     return replace(task, splits=splits, loader=None)
 
@@ -76,6 +76,7 @@ def main() -> int:
     parser.add_argument("--method", choices=sorted(METHODS), default="darts")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--validation", type=int, default=1000)
+    parser.add_argument("--test", type=int, default=10_000, help="test images; 10,000 are all")
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--nodes", type=int, default=3)
@@ -87,12 +88,14 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="sizes that only show that it runs")
     given = parser.parse_args()
     if given.smoke:
-        small = {"images": 128, "validation": 64, "width": 4, "layers": 3, "nodes": 1, "epochs": 1}
+        small = {"images": 128, "validation": 64, "test": 200, "width": 4, "layers": 3, "nodes": 1, "epochs": 1}
         vars(given).update(small, alone=1, final=1, seeds=1, threads=1)
     given.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     torch.set_num_threads(given.threads)
-    task = subset(nas.tasks.load("fashion-mnist", data_root=given.data_root), given.images, given.validation)
+    task = subset(
+        nas.tasks.load("fashion-mnist", data_root=given.data_root), given.images, given.validation, given.test
+    )
     size = {"width": given.width, "layers": given.layers, "nodes": given.nodes}
     searched = nas.zoo.darts.space(task.input_shape, affine=False, **size)
     trained = nas.zoo.darts.space(task.input_shape, **size)
