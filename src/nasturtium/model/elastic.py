@@ -12,6 +12,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
 
@@ -24,12 +25,23 @@ from nasturtium.graph.operations import Operation, Shape
 from nasturtium.model.elastic_channels import Columns, is_depthwise
 from nasturtium.model.kernel_transform import Steps, matrix_name, shrink, steps_to
 
+NARROW = 8
+"""Input channels from which a 1x1 convolution with a stride is safe with channels last on the CPU."""
 Part = slice | Tensor
 """Indices along one axis of a weight: a range, or a list of numbers (int64)."""
 Cut = tuple[Part, ...]
 """The part of a shared weight that a form uses, axis by axis."""
 WEIGHTED = (ops.Conv, ops.Linear, ops.BatchNorm, ops.GroupNorm, ops.Activation)
 """Operations that may have weights which are sliced."""
+
+
+def is_unsafe_with_channels_last(kernel: Sequence[int], stride: Sequence[int], channels: int) -> bool:
+    """Whether PyTorch's CPU kernel for the weight's gradient writes outside of its memory.
+
+    It does for a 1x1 convolution with a stride on images that lie with channels last and have fewer than 8 channels
+    (torch 2.13, `tests/model/test_narrow_convolutions.py`): such images are to lie with channels first.
+    """
+    return max(kernel) == 1 and max(stride) > 1 and channels < NARROW
 
 
 def take(weight: Tensor, cut: Cut) -> Tensor:
@@ -132,6 +144,8 @@ class Elastic(nn.Module):
             if (top, left) != (bottom, right):
                 x, around = functional.pad(x, (left, right, top, bottom)), (0, 0)
             weight = weight.contiguous()
+            if x.device.type == "cpu" and is_unsafe_with_channels_last(operation.kernel, operation.stride, x.shape[1]):
+                x = x.contiguous()
             return functional.conv2d(x, weight, bias, operation.stride, around, operation.dilation, operation.groups)
         if isinstance(operation, ops.Linear):
             assert weight is not None

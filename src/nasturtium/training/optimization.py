@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nasturtium.errors import InvalidInputError
+from nasturtium.model.elastic import is_unsafe_with_channels_last
 from nasturtium.training.recipe import Recipe
 
 
@@ -59,7 +60,21 @@ def wants_channels_last(model: nn.Module, wanted: str, device: torch.device) -> 
 
     On CPU, depthwise and dilated convolutions and pooling run 2 to 7 times as fast so; plain convolutions about
     the same or a little slower.
+
+    Raises:
+        InvalidInputError: it is wanted, but one of PyTorch's CPU kernels would write outside of its memory.
     """
+    unsafe = device.type == "cpu" and any(
+        isinstance(m, nn.Conv2d) and is_unsafe_with_channels_last(m.kernel_size, m.stride, m.in_channels)
+        for m in model.modules()
+    )
+    if unsafe and wanted == "channels_last":
+        raise InvalidInputError(
+            "PyTorch's gradient of a 1x1 convolution with a stride and fewer than 8 input channels corrupts memory on "
+            "the CPU with `memory_format='channels_last'`, and this network has one: take 'auto' or 'contiguous'."
+        )
+    if unsafe:
+        return False
     if wanted != "auto":
         return wanted == "channels_last"
     if device.type == "cuda":
