@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from nasturtium.model.elastic_channels import Channels, Columns
+from nasturtium.model.quick import quick
 from nasturtium.space.diagram import Diagram
 from nasturtium.space.open_graph import Failed, Form, OpenGraph, OpenNode
 
@@ -139,7 +140,7 @@ class Paths:
             held = columns[reads[0]] if gated and reads else None
             call = meaning.calls.get(held)
             if call is None:
-                call = meaning.calls[held] = self.layer(self.graph.nodes[number], meaning.form, held)
+                call = meaning.calls[held] = quick(self.layer(self.graph.nodes[number], meaning.form, held))
             if gated:
                 columns.append(self.channels.of(self.graph.nodes[number], meaning.form, [columns[i] for i in reads]))
             steps.append((call, reads))
