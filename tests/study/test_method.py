@@ -13,7 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 import nasturtium as nas
-from nasturtium.errors import IncompatibleError, InvalidInputError, StudyMismatchError, UnknownNameError
+from nasturtium.errors import (
+    IncompatibleError,
+    InfeasibleError,
+    InvalidInputError,
+    StudyMismatchError,
+    UnknownNameError,
+)
 from nasturtium.supernets import Found, Run, Searcher, SearchResult
 
 
@@ -121,6 +127,26 @@ def test_what_does_not_go_is_said_before_anything_is_written(run, tmp_path) -> N
         run(strategy=None, method="enas(epoch=3)")
     with pytest.raises(InvalidInputError, match="must have check, search"):
         run(strategy=None, method=3)
+
+
+def test_what_breaks_a_constraint_is_not_trained(run) -> None:
+    rng = random.Random(0)
+    costs = sorted(nas.cost(fakes.space().sample(rng), (1, 8, 8), classes=10).params for _ in range(3))
+    study = run(strategy=None, method=Guess(), constraints=[f"params <= {costs[1]}"])
+    assert sorted(t.metrics["params"] for t in study.trials) == costs[:2]
+    assert study.notes[-1] == "1 of what it found break a constraint and were not trained."
+
+
+def test_nothing_that_was_found_meets_the_constraints(run, tmp_path) -> None:
+    rng = random.Random(0)
+    least = min(nas.cost(fakes.space().sample(rng), (1, 8, 8), classes=10).params for _ in range(3))
+    with pytest.raises(InfeasibleError, match=f"found 3 architectures, and none meets .* params = {least}"):
+        run(strategy=None, method=Guess(), constraints=[f"params <= {least - 1}"])
+    assert nas.Study.open(tmp_path / "study.db").learned is not None
+    with pytest.raises(InfeasibleError):
+        run("other.db", strategy=None, method=Guess(), constraints=["params <= 1"])
+    assert not (tmp_path / "other.db").exists()
+    assert len(Guess.runs) == 1
 
 
 def test_trust_in_shared_weights_is_said(run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nasturtium.errors import IncompatibleError, TraceError
+from nasturtium.errors import InfeasibleError, InvalidInputError, TraceError
 from nasturtium.space import Space
 from nasturtium.study.method import METHODS, read_method
 
@@ -81,7 +81,7 @@ def compatibility(
             try:
                 searcher.check(space, task)
                 reason = ""
-            except (IncompatibleError, TraceError) as error:
+            except (InvalidInputError, TraceError, InfeasibleError) as error:
                 reason = str(error)
             seconds = time.perf_counter() - begin
             found.append(Verdict(space=name, method=method, possible=not reason, reason=reason, seconds=seconds))

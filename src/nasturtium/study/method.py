@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.errors import InfeasibleError, InvalidInputError, UnknownNameError
 from nasturtium.space import Architecture
 from nasturtium.strategies.naming import Named, import_object
 from nasturtium.study import events
 from nasturtium.study.database import Location
 from nasturtium.study.store import Store
+from nasturtium.trial import Problem, format_constraint, violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,7 @@ def learn(setup: Setup, store: Store, location: Location, emit: Callable[[events
         emit(events.EpochReported(role=ROLE, number=0, step=step, report=dict(record)))
 
     run = Run(
-        task=setup.task, seed=setup.options.seed, device=setup.options.device or "cpu", directory=directory,
+        task=setup.task, seed=setup.options.seed, device=setup.options.device or "auto", directory=directory,
         report=report,
     )  # fmt: skip
     with _threads(setup.options.threads):
@@ -137,6 +138,27 @@ def learn(setup: Setup, store: Store, location: Location, emit: Callable[[events
     store.add_event(FINISHED, made.to_dict())
     emit(events.RunFinished(role=ROLE, status="finished", reason=" ".join(made.notes) or None))
     return made
+
+
+def meeting(found: Learned, problem: Problem) -> list[Architecture]:
+    """What was found and meets the constraints that are known before training, in the given order.
+
+    Raises:
+        InfeasibleError: nothing does; says how near the nearest comes, and what to do.
+    """
+    costs = [(architecture, problem.cheap_metrics(architecture)) for architecture, _ in found.found]
+    limits = [c for c in problem.constraints if c.metric in costs[0][1]]
+    kept = [architecture for architecture, cost in costs if violation(cost, limits) == 0]
+    if not kept:
+        _, nearest = min(costs, key=lambda pair: violation(pair[1], limits))
+        values = ", ".join(f"{c.metric} = {nearest[c.metric]:g} ({format_constraint(c)})" for c in limits)
+        raise InfeasibleError(
+            f"{found.name} found {len(costs)} architectures, and none meets the constraints; the nearest has {values}. "
+            "Put the cost into its loss (`cost=` of DARTS and ProxylessNAS, `budgets=` of OnceForAll), take a smaller "
+            "space, or search with a strategy on `SharedWeights`, which keeps to constraints. What it found is kept in "
+            "the study."
+        )
+    return kept
 
 
 def _keep_weights(result: SearchResult, path: Any) -> None:

@@ -21,7 +21,7 @@ class Listed:
     def ask(self, number: int) -> Proposal | Exhausted:
         """The next one."""
         if number >= len(self.networks):
-            return Exhausted("every reference is trained")
+            return Exhausted("every given network is trained")
         name, architecture = self.networks[number]
         return Proposal(number=number, architecture=architecture, origin=name)
 

@@ -267,6 +267,9 @@ class Study:
         if method is not None:
             found.append(f"{method.name} took {format_seconds(method.seconds)} before these trainings.")
             found += method.notes
+            left = min(len(method.found), self._record().settings["options"]["trials"]) - len(self.trials)
+            if self.status == "finished" and left > 0:
+                found.append(f"{left} of what it found break a constraint and were not trained.")
         ranked = next((t.metrics for t in self.trials if "shared_tau" in t.metrics), None)
         if ranked is not None:
             from nasturtium.supernets import Trust  # noqa: PLC0415  (loads torch)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from nasturtium.errors import InvalidInputError, NasturtiumError, StoreError
 from nasturtium.space import Architecture, Block, Space
+from nasturtium.strategies import Random
 from nasturtium.study import events
 from nasturtium.study.arguments import (
     Named,
@@ -32,7 +33,7 @@ from nasturtium.study.codec import describe, restore
 from nasturtium.study.database import Location, locate
 from nasturtium.study.executors import Executor, InProcess, Observer
 from nasturtium.study.identity import check_same, hardware, versions
-from nasturtium.study.method import Learned, learn
+from nasturtium.study.method import Learned, learn, meeting
 from nasturtium.study.pool import Pool, PoolSettings
 from nasturtium.study.problem import problem_of
 from nasturtium.study.references import Listed
@@ -93,7 +94,9 @@ def search(
         method: In place of a strategy, a method that learns architecture and weights together, such as
             `nas.supernets.DARTS(epochs=20)`, or its name with settings, "darts(epochs=20)"; see
             `nas.study.METHODS`. What it finds is then trained by the estimator, at most `trials` of them, best first;
-            its own cost stands in `Study.learned`. It goes on where it was stopped.
+            its own cost stands in `Study.learned`. It goes on where it was stopped. It does not know the constraints
+            (DARTS and ProxylessNAS take a cost in their loss): what breaks one that is known before training is left
+            out, and `Study.notes` says so. `seconds` does not stop it.
         estimator: Default `nas.estimators.Trained(epochs=10)`.
         trials: Budget. A larger one on a later run extends the study: what is there is kept, and a strategy that
             derives its settings from the budget goes on with the new one.
@@ -250,11 +253,12 @@ def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> 
     if _needs_processes(setup.options):
         _shareable(setup, record)
     problem = problem_of(setup)
-    if setup.method is not None:
-        setup.method.check(setup.space, setup.task)
-    elif not _exists(location):
-        setup.strategy.setup(problem)
-        setup.strategy.ask(0)  # nothing is written for a search that has no solution
+    if not _exists(location):
+        if setup.method is not None:
+            setup.method.check(setup.space, setup.task)
+        first = setup.strategy if setup.method is None else Random()
+        first.setup(problem)
+        first.ask(0)  # nothing is written for a search that has no solution
     store = Store.open(location, create=True)
     try:
         stored = store.record()
@@ -289,7 +293,7 @@ def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, loca
     try:
         with _interruptible():
             found = None if setup.method is None else learn(setup, store, location, emit)
-            for role, strategy, budget, seed in _runs(setup, store, found):
+            for role, strategy, budget, seed in _runs(setup, store, problem, found):
                 run = store.ensure_run(role, budget)
                 runners[role] = Runner(
                     store=store, record=run, strategy=strategy, problem=replace(problem, seed=seed, trials=run.budget),
@@ -308,21 +312,20 @@ def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, loca
         executor.close()
 
 
-def _runs(setup: Setup, store: Store, found: Learned | None) -> Iterator[tuple[str, Any, int, int]]:
+def _runs(setup: Setup, store: Store, problem: Problem, found: Learned | None) -> Iterator[tuple[str, Any, int, int]]:
     """(role, strategy, budget, seed), in order. Random search gets as many full trials as the search really spent."""
-    from nasturtium.strategies import Random  # noqa: PLC0415
-
     if found is None:
         yield "search", setup.strategy, setup.options.trials, setup.options.seed
     else:
-        networks = [(found.name, architecture) for architecture, _ in found.found[: setup.options.trials]]
-        yield "search", Listed(networks), len(networks), setup.options.seed
+        kept = meeting(found, problem)[: setup.options.trials]
+        yield "search", Listed([(found.name, architecture) for architecture in kept]), len(kept), setup.options.seed
     if setup.baseline == "random":
         done = next(run for run in store.runs() if run.role == "search")
         trials = [logged.trial for logged in store.trials(done.id)]
         spent = fsum(trial.fidelity.share for trial in trials)
-        if found is not None:
-            spent += found.seconds * len(trials) / fsum(trial.seconds for trial in trials)
+        taken = fsum(trial.seconds for trial in trials)
+        if found is not None and taken > 0:
+            spent += found.seconds * len(trials) / taken
         yield "baseline:random", Random(), ceil(spent - ROUNDING), setup.options.seed + 1_000_003
     if setup.references:
         yield "reference", Listed(setup.references), len(setup.references), setup.options.seed
