@@ -146,6 +146,22 @@ def test_evolution_finds_the_best_within_the_limit() -> None:
         specialize(genes, predict, [Limit(name="macs", cost=macs, most=1.0)], settings=settings)
 
 
+def test_fitting_leaves_all_global_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of accelerators too, which `torch.manual_seed` reseeds."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a generator of an accelerator was reseeded")
+
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
+    genes = Genes(small())
+    matrix = genes.random(np.random.default_rng(0), 8)
+    before = torch.get_rng_state()
+    first, second = (fit_predictor(genes, matrix, np.linspace(0.1, 0.9, 8), seed=3, steps=2) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.predicted == second.predicted
+
+
 def test_blocks_mutate_as_a_whole() -> None:
     """Kernel and expansion of a block change together, as in the authors' code; a named decision has its own rate."""
     from nasturtium.supernets.specialize import _Breeder

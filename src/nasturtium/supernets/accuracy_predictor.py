@@ -183,9 +183,9 @@ def fit_predictor(
 
 
 def _network(inputs: int, seed: int) -> nn.Sequential:
-    """Untrained, with PyTorch's initial weights from a generator of its own."""
+    """Untrained, on the CPU, with PyTorch's initial weights; all global generators stay as they were."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed))
+        torch.default_generator.manual_seed(derived_seed(seed))  # `torch.manual_seed` would reseed accelerators too
         widths = (inputs, *HIDDEN)
         hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
         return nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
