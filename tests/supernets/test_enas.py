@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ import torch
 import nasturtium as nas
 from nasturtium.blocks.cell import Zero
 from nasturtium.errors import IncompatibleError, InvalidInputError
+from nasturtium.study import codec
 from nasturtium.supernets.enas import ENAS, MACRO, MICRO
 from nasturtium.supernets.enas_controller import SharedController, Skips, Teaching
 from nasturtium.supernets.path_step import batch_statistics
@@ -142,6 +144,8 @@ def test_settings_go_to_json_and_back() -> None:
     for method in (ENAS(), ENAS.macro(epochs=3), quick()):
         assert isinstance(method, Searcher)
         assert ENAS.from_dict(method.to_dict()) == method
+        stored = json.loads(json.dumps(codec.describe(method, "method")))  # as a study does
+        assert codec.restore(stored, "method") == method
 
 
 def test_initial_weights_are_where_it_starts(task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ import torch
 import nasturtium as nas
 from nasturtium.blocks.cell import Zero
 from nasturtium.errors import IncompatibleError, InvalidInputError
-from nasturtium.graph.operations import Conv, Operation, Shape
+from nasturtium.graph.operations import Conv, Linear, Operation, Shape
 from nasturtium.model.binary import Binary
+from nasturtium.study import codec
 from nasturtium.supernets.expected import ExpectedCost
 from nasturtium.supernets.proxyless import SEARCH, ProxylessNAS
 from nasturtium.supernets.proxyless_cost import AddedLinear, MultipliedLog, operation_cost, reinforce_loss, reward
@@ -330,9 +332,53 @@ def test_defaults_are_those_of_the_script() -> None:
 def test_settings_go_to_json_and_back() -> None:
     for method in (ProxylessNAS(), quick(cost="macs", reference=1e6, penalty=AddedLinear(weight=0.2))):
         assert ProxylessNAS.from_dict(method.to_dict()) == method
-    stored = quick(cost=lambda *_: 1e-3, reference=1.0).to_dict()
-    with pytest.raises(InvalidInputError, match="`cost`"):
-        ProxylessNAS.from_dict(stored)
+
+
+def seconds_of(operation: Operation, inputs: tuple[Shape, ...]) -> float:
+    """A cost that a study can import again."""
+    return 1e-3 * len(inputs) if isinstance(operation, Conv) else 0.0
+
+
+def test_a_study_stores_costs_that_are_functions_and_tables() -> None:
+    table = {
+        (Conv(8, (3, 3), stride=(2, 2)), ((3, 8, 8),)): 2e-3,
+        (Conv(8, (1, 1)), ((3, 8, 8),)): 1e-3,
+        (Linear(10), ((8,),)): 5e-4,
+    }
+    for cost in (seconds_of, table):
+        method = quick(cost=cost, reference=1.0)
+        stored = json.loads(json.dumps(codec.describe(method, "method")))
+        assert codec.restore(stored, "method") == method
+    assert quick(cost=seconds_of, reference=1.0).to_dict()["cost"] == {"function": f"{__name__}:seconds_of"}
+    again = quick(cost=dict(reversed(table.items())), reference=1.0)  # the same whatever the order
+    assert again.to_dict() == quick(cost=table, reference=1.0).to_dict()
+
+
+def test_a_study_refuses_costs_that_it_could_not_import_again() -> None:
+    def local(operation: Operation, inputs: tuple[Shape, ...]) -> float:
+        return 1.0
+
+    class Model:
+        def __call__(self, operation: Operation, inputs: tuple[Shape, ...]) -> float:
+            return 1.0
+
+    for cost in (lambda *_: 1e-3, local, Model()):
+        with pytest.raises(InvalidInputError, match=r"`cost`.*top level of a module"):
+            codec.describe(quick(cost=cost, reference=1.0), "method")
+    settings = quick(cost=seconds_of, reference=1.0).to_dict()
+    for cost, message in (
+        ({"function": "module_of_somebody:cost"}, "trust"), ({"function": f"{__name__}:missing"}, "renamed"),
+        ("missing", "`cost`"), ({"table": [{}]}, "entry"), ({"name": "x"}, "stored `cost`"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInputError, match=message):
+            ProxylessNAS.from_dict({**settings, "cost": cost})
+    with pytest.raises(InvalidInputError, match="cannot be imported"):
+        ProxylessNAS.from_dict({**settings, "cost": {"function": "module_of_somebody:cost"}}, trust=True)
+
+
+def test_a_checkpoint_tells_costs_apart() -> None:
+    first, second = (quick(cost=cost, reference=1.0).facts() for cost in (lambda *_: 1e-3, lambda *_: 2e-3))
+    assert first != second
 
 
 @pytest.mark.parametrize(

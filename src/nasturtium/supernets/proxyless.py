@@ -17,6 +17,7 @@ from nasturtium.supernets.path_step import check_recipe, lowered, require_open
 from nasturtium.supernets.proxyless_cost import MultipliedLog, Penalty, Table, operation_cost, penalty_from
 from nasturtium.supernets.proxyless_search import ProxylessSearch
 from nasturtium.supernets.searcher import Run, SearchResult
+from nasturtium.supernets.stored_cost import cost_facts, cost_from_json, cost_to_json
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 
@@ -50,7 +51,8 @@ class ProxylessNAS:
         paths: Of the gradient: "all" branches ("full_v2" of the code), or "two" drawn ones (the paper's).
         learning_rate: Of the logits' Adam (betas 0 and 0.999).
         cost: What is paid for: "macs", "params", "activations", or seconds by a function of an operation and its
-            inputs' shapes, or by a table of these; None for the accuracy alone.
+            inputs' shapes, or by a table of these; None for the accuracy alone. A study stores a function by its import
+            path, so it must stand at the top level of a module there.
         reference: The cost that is aimed at, in its own unit; needed with `cost`. 80 ms in the paper.
         penalty: `MultipliedLog` or `AddedLinear`, of the gradient variant.
         samples: Paths drawn for a step of REINFORCE.
@@ -194,22 +196,37 @@ class ProxylessNAS:
         return ProxylessSearch(self, space, run).complete()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: "name" of the method, and its settings; a cost that is a function is given by its name."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        if self.cost is not None and not isinstance(self.cost, str):
-            values["cost"] = getattr(self.cost, "__qualname__", type(self.cost).__qualname__)
-        return {"name": "proxyless", **values, "recipe": self.recipe.to_dict(), "penalty": self.penalty.to_dict()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ProxylessNAS:
-        """Inverse of `to_dict`.
+        """Plain JSON: "name" of the method, and its settings; a cost as `stored_cost.cost_to_json` has it.
 
         Raises:
-            InvalidInputError: the cost was a function or a table, which is not stored.
+            InvalidInputError: the cost is a function that a study could not import again (a lambda, for example).
+        """
+        return {**self.facts(), "cost": cost_to_json(self.cost)}
+
+    def facts(self) -> dict[str, object]:
+        """What a checkpoint compares: settings as `to_dict`, but also with a cost that cannot be stored in a study."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            "name": "proxyless", **values, "recipe": self.recipe.to_dict(), "penalty": self.penalty.to_dict(),
+            "cost": cost_facts(self.cost),
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, trust: bool = False) -> ProxylessNAS:
+        """Inverse of `to_dict`.
+
+        Args:
+            data: What it gave.
+            trust: Whether a module that is not nasturtium's and not imported yet may be imported for the cost.
+
+        Raises:
+            InvalidInputError: the cost cannot be imported, or its module is not trusted.
         """
         values = {key: value for key, value in data.items() if key != "name"}
         if "recipe" in values:
             values["recipe"] = Recipe.from_dict(values["recipe"])
         if "penalty" in values:
             values["penalty"] = penalty_from(values["penalty"])
+        if "cost" in values:
+            values["cost"] = cost_from_json(values["cost"], trust=trust)
         return cls(**values)

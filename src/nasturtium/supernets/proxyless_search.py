@@ -62,7 +62,7 @@ class ProxylessSearch:
     def complete(self) -> SearchResult:
         """Train, then derive."""
         method, run = self.method, self.run
-        facts: dict[str, object] = {"method": method.to_dict(), "space": self.branching.original.fingerprint}
+        facts: dict[str, object] = {"method": method.facts(), "space": self.branching.original.fingerprint}
         if self.expected is not None:
             facts["cost"] = float(self.expected(self.probabilities()))
         alternated = alternate(
