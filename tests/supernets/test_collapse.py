@@ -85,3 +85,14 @@ def test_the_rule_of_the_eigenvalue(tiny):
             break
     else:
         pytest.fail("the rise was not noticed")
+
+
+def test_a_rise_that_flattened_is_kept(tiny):
+    """Window 1, one measurement back: 1, 1, 2, 2, 2, 5 rises first at epoch 3, from epoch 2."""
+    curvature = Curvature(CollapseWatch(every=1, window=1, back=1, first=1))
+    for epoch, value in enumerate([1.0, 1.0, 2.0, 2.0, 2.0, 5.0], start=1):
+        curvature.add(epoch, value, tiny.sample(random.Random(epoch)))
+        found = curvature.collapse()
+        assert (found is None) == (epoch < 3)
+    assert (found.epoch, found.seen, found.ratio) == (2, 3, 2.0)
+    assert found.decisions == tiny.sample(random.Random(2)).decisions

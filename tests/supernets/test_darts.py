@@ -6,12 +6,15 @@ import pytest
 import torch
 
 import nasturtium as nas
+from nasturtium.blocks.darts_cell import Pool, SepConv, Skip
 from nasturtium.errors import IncompatibleError, InvalidInputError, TrialError
+from nasturtium.study import codec
 from nasturtium.supernets.alternation import Moment, halves
 from nasturtium.supernets.collapse import CollapseWatch
-from nasturtium.supernets.darts import DARTS, _Search
+from nasturtium.supernets.darts import DARTS
+from nasturtium.supernets.darts_search import DARTSSearch
 from nasturtium.supernets.searcher import Run, Searcher
-from tests.supernets.mixtures import network, space, task
+from tests.supernets.mixtures import Sum, network, space, task
 
 SMALL = {"batch_size": 12, "epochs": 3}
 VARIANTS = {
@@ -74,6 +77,71 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         DARTS(**SMALL, momentum=0.5).search(space(), Run(task=task(), seed=0, directory=tmp_path))
 
 
+def stop_now(record):
+    raise KilledError
+
+
+def test_dartsminus_ends_the_same_when_killed_after_its_last_checkpoint(tmp_path):
+    method, data = DARTS.minus(batch_size=12, epochs=1), task()
+    whole = method.search(space(), Run(task=data, seed=3))
+    with pytest.raises(KilledError):
+        method.search(space(), Run(task=data, seed=3, directory=tmp_path, report=stop_now))
+    again = method.search(space(), Run(task=data, seed=3, directory=tmp_path, report=stop_now))
+    assert again.found == whole.found
+    assert without_time(again.history) == without_time(whole.history)
+    assert all(torch.equal(again.state[k], whole.state[k]) for k in whole.state)
+
+
+def test_without_shortcuts_their_none_has_all_the_weight():
+    search = DARTSSearch(DARTS.minus(**SMALL), space(), Run(task=task(), seed=0))
+    name = search.relaxation.shortcuts[0]
+    for progress, weights in ((0.0, [1.0, 0.0]), (0.25, [0.75, 0.0]), (1.0, [0.0, 1.0])):
+        search.move_to(progress)
+        assert search.gate.weights(name, 2) == weights
+
+
+def test_settings_come_back_from_json():
+    methods = [*VARIANTS.values(), DARTS(watch={"every": 0, "ratio": 2.0}, temperature=[5.0, 1.0])]
+    assert methods[-1].watch == CollapseWatch(every=0, ratio=2.0)
+    for method in methods:
+        assert codec.restore(codec.describe(method, "searcher"), "searcher") == method
+    with pytest.raises(InvalidInputError, match=r"'momentun'. Did you mean 'momentum'"):
+        DARTS.from_dict({"name": "darts", "momentun": 0.5})
+    with pytest.raises(InvalidInputError, match="is a function"):
+        DARTS.from_dict(DARTS(cost=cost_of(1.0), cost_weight=1.0).to_dict())
+
+
+def cost_of(scale):
+    return lambda operation, *shapes: scale
+
+
+def test_a_checkpoint_of_another_space_or_cost_is_refused(tmp_path):
+    method = DARTS(**SMALL, cost=cost_of(1.0), cost_weight=1e-3)
+    with pytest.raises(KilledError):
+        method.search(space(), Run(task=task(), seed=0, directory=tmp_path, report=stop_now))
+    other = network(Sum(nas.subset([max_edge(f"op_{i}") for i in range(3)], 2, name="inputs")))  # same weights
+    with pytest.raises(InvalidInputError, match="another network, recipe"):
+        method.search(other, Run(task=task(), seed=0, directory=tmp_path))
+    changed = DARTS(**SMALL, cost=cost_of(2.0), cost_weight=1e-3)
+    with pytest.raises(InvalidInputError, match="another network, recipe"):
+        changed.search(space(), Run(task=task(), seed=0, directory=tmp_path))
+    same = DARTS(**SMALL, cost=cost_of(1.0), cost_weight=1e-3)
+    assert len(same.search(space(), Run(task=task(), seed=0, directory=tmp_path)).history) == 3
+
+
+def max_edge(name):
+    return nas.one_of(Skip(affine=False), Pool("max", norm=True), SepConv(3, affine=False), name=name)
+
+
+def test_a_watch_changes_nothing_but_what_is_told():
+    plain = DARTS(**SMALL).search(space(), Run(task=task(), seed=0))
+    watched = DARTS(**SMALL, watch={"every": 1, "iterations": 2}).search(space(), Run(task=task(), seed=0))
+    assert "eigenvalue" in watched.history[0]
+    assert any("running_mean" in name for name in plain.state)
+    assert all(torch.equal(watched.state[name], tensor) for name, tensor in plain.state.items())
+    assert watched.found == plain.found
+
+
 def test_it_takes_the_costly_operation_only_where_cost_is_free():
     """With a large l2 the gradient of the architecture is that of the cost: the convolution's logit falls."""
     dear = DARTS(**SMALL, cost="macs", cost_weight=1.0, architecture_learning_rate=0.1)
@@ -85,14 +153,14 @@ def test_it_takes_the_costly_operation_only_where_cost_is_free():
 
 def test_the_loss_is_the_sum_of_its_terms():
     method = DARTS(**SMALL, cost="macs", cost_weight=2e-3)
-    search = _Search(method, space(), Run(task=task(), seed=0))
+    search = DARTSSearch(method, space(), Run(task=task(), seed=0))
     assert search.cost is not None
     expected = 2e-3 * search.cost(search.relaxation.distribution(search.gate.probabilities()))
     assert search.penalty().item() == pytest.approx(expected.item())
     found = torch.autograd.grad(search.penalty(), search.logits)
     for got, want in zip(found, torch.autograd.grad(expected, search.logits), strict=True):
         torch.testing.assert_close(got, want)
-    fair = _Search(DARTS.fair(**SMALL), space(), Run(task=task(), seed=0))
+    fair = DARTSSearch(DARTS.fair(**SMALL), space(), Run(task=task(), seed=0))
     values = torch.sigmoid(torch.cat(list(fair.logits)))
     assert fair.penalty().item() == pytest.approx(-10 * ((values - 0.5) ** 2).mean().item())
 
@@ -100,8 +168,8 @@ def test_the_loss_is_the_sum_of_its_terms():
 def test_one_step_is_the_authors():
     """Adam on the architecture with its decay, then SGD with the decay in the gradient, clipped before."""
     method = DARTS(batch_size=24, epochs=1, architecture_learning_rate=1e-2)
-    search = _Search(method, space(), Run(task=task(), seed=0))
-    reference = _Search(method, space(), Run(task=task(), seed=0))
+    search = DARTSSearch(method, space(), Run(task=task(), seed=0))
+    reference = DARTSSearch(method, space(), Run(task=task(), seed=0))
     generator = torch.Generator().manual_seed(0)
     x, u = (torch.randn(24, 1, 8, 8, generator=generator) for _ in range(2))
     y = z = torch.arange(24) % 3
@@ -156,6 +224,13 @@ def test_impossible_pairs_are_refused_before_anything_trains():
         ({"zero_one": 1.0}, "sigmoid"),
         ({"cost_weight": 1.0}, "needs a `cost`"),
         ({"clip": 0.0}, "clip"),
+        ({"share": 1.0}, "share"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"temperature": (1.0, 0.0)}, "temperature"),
+        ({"temperature": 1.0}, "temperature"),
+        ({"watch": True}, "watch"),
+        ({"watch": {"evry": 1}}, "evry"),
+        ({"gate": "gumbel", "watch": {"every": 1}}, "draws anew"),
     ],
 )
 def test_settings_are_checked(settings, why):

@@ -12,6 +12,7 @@ import torch
 
 import nasturtium as nas
 from nasturtium.errors import IncompatibleError, InvalidInputError
+from nasturtium.study import codec
 from nasturtium.supernets import OneShot, OnlyPath, Run, Searcher
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
@@ -31,6 +32,13 @@ def test_the_ramp_is_linear() -> None:
     method = OneShot(dropout=0.4, ramp=0.5)
     assert [method.ramp_at(t) for t in (0, 0.25, 0.5, 0.9)] == pytest.approx([0, 0.5, 1, 1])
     assert OneShot(dropout=0.4, ramp=0).ramp_at(0) == 1
+
+
+def test_settings_come_back_from_json() -> None:
+    for method in (OneShot(), OneShot(epochs=2, recipe=Recipe(batch_size=8), parts=2)):
+        assert codec.restore(codec.describe(method, "searcher"), "searcher") == method
+    with pytest.raises(InvalidInputError, match="Did you mean 'dropout'"):
+        OneShot.from_dict({"type": "one_shot", "dropuot": 0.1})
 
 
 def test_a_sub_network_is_the_sum_with_the_others_zeroed(task: Task) -> None:

@@ -8,7 +8,8 @@ import nasturtium as nas
 from nasturtium.blocks.darts_cell import Pool, Skip
 from nasturtium.errors import InvalidInputError, ShapeError
 from nasturtium.supernets.branches import Absent, Beside, Partial, Shortcut
-from nasturtium.supernets.darts import DARTS, _Search
+from nasturtium.supernets.darts import DARTS
+from nasturtium.supernets.darts_search import DARTSSearch
 from nasturtium.supernets.mixture_gate import MixtureGate
 from nasturtium.supernets.relaxation import relax
 from nasturtium.supernets.searcher import Run
@@ -90,7 +91,7 @@ def test_a_node_of_pc_darts():
 
 def test_a_shortcut_fades_out():
     method = DARTS.minus(batch_size=12, epochs=2)
-    search = _Search(method, space(), Run(task=task(), seed=0))
+    search = DARTSSearch(method, space(), Run(task=task(), seed=0))
     names = search.relaxation.shortcuts
     assert len(names) == 3
     seen = []

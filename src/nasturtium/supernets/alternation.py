@@ -6,7 +6,6 @@ checkpoints from which the same call goes on with bit-identical results.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import time
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasturtium.errors import InvalidInputError, TrialError
+from nasturtium.supernets.storage import digest_of
 from nasturtium.tasks import Augmentation, Task
 from nasturtium.training import checkpoint
 from nasturtium.training.feed import Feed
@@ -200,7 +200,8 @@ def alternate(
         run.directory = directory
         run.identity = checkpoint.identity(
             task=task.fingerprint, epochs=epochs, batch=batch, seed=seed, share=share, facts=dict(facts),
-            augmentation=repr(augmentation), layout=str(layout), device=device.type, start=_digest(parts),
+            augmentation=repr(augmentation), layout=str(layout), device=device.type,
+            start=digest_of({name: part.state_dict() for name, part in parts.items()}),
         )  # fmt: skip
     try:
         return run.complete(stop, report)
@@ -296,25 +297,3 @@ def _require_finite(totals: Mapping[str, Tensor], epoch: int, step: int) -> None
                 f"The search diverged: {name!r} is {float(total)} by step {step + 1} of epoch {epoch + 1}. Lower the "
                 "learning rate, or clip the gradient.", kind="diverged",
             )  # fmt: skip
-
-
-def _digest(parts: Mapping[str, Stateful]) -> str:
-    """SHA-256 of the initial state."""
-    found = hashlib.sha256()
-
-    def take(value: object) -> None:
-        if isinstance(value, Tensor):
-            found.update(f"{value.dtype}{tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        elif isinstance(value, Mapping):
-            for key, item in value.items():
-                found.update(repr(key).encode())
-                take(item)
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                take(item)
-        else:
-            found.update(repr(value).encode())
-
-    take({name: part.state_dict() for name, part in parts.items()})
-    return found.hexdigest()

@@ -196,6 +196,8 @@ class Collapse:
     """Of the current average and the earlier one."""
     decisions: Mapping[str, int]
     """Of the architecture at that epoch."""
+    seen: int
+    """Epoch of the measurement that showed it, from 1."""
 
 
 class Curvature:
@@ -233,18 +235,21 @@ class Curvature:
         return [sum(self.values[i : i + n]) / n for i in range(len(self.values) - n + 1)]
 
     def collapse(self) -> Collapse | None:
-        """Whether the last average has risen over the ratio, compared with `back` measurements earlier."""
+        """The first time that an average rose over the ratio, compared with `back` measurements earlier.
+
+        It stays when the curvature has flattened since.
+        """
         averages = self.averages()
-        if len(averages) <= self.watch.back:
-            return None
-        earlier = len(averages) - 1 - self.watch.back
-        middle = earlier + (self.watch.window - 1) // 2
-        if self.epochs[middle] < self.watch.first or averages[earlier] == 0.0:
-            return None
-        ratio = averages[-1] / averages[earlier]
-        if ratio <= self.watch.ratio:
-            return None
-        return Collapse(epoch=self.epochs[middle], ratio=ratio, decisions=self.decisions[middle])
+        for earlier, later in zip(averages, enumerate(averages[self.watch.back :]), strict=False):
+            number, current = later
+            middle = number + (self.watch.window - 1) // 2
+            if self.epochs[middle] < self.watch.first or earlier == 0.0 or current / earlier <= self.watch.ratio:
+                continue
+            return Collapse(
+                epoch=self.epochs[middle], ratio=current / earlier, decisions=self.decisions[middle],
+                seen=self.epochs[number + self.watch.back + self.watch.window - 1],
+            )  # fmt: skip
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

@@ -6,37 +6,26 @@ Reference:
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from typing import Any, Literal, Self, get_args
 
 from nasturtium.errors import IncompatibleError, InvalidInputError, ShapeError
 from nasturtium.graph import trace
 from nasturtium.model import Supernet, supernet
-from nasturtium.model.mix import Gumbel, Sigmoid
-from nasturtium.space import Architecture, Choice, Space
-from nasturtium.space.lowering import lower
-from nasturtium.supernets.alternation import Batch, Moment, Stateful, alternate, cosine, set_rate
-from nasturtium.supernets.bilevel import first_order, second_order
-from nasturtium.supernets.collapse import CollapseWatch, Curvature, dominant_eigenvalue, identities, identity_options
-from nasturtium.supernets.expected import Additive, ExpectedCost, OperationCost
-from nasturtium.supernets.mixture_gate import RULES, MixtureGate, Rule
+from nasturtium.space import Space
+from nasturtium.space.describe import predicate_digest
+from nasturtium.supernets.collapse import CollapseWatch
+from nasturtium.supernets.darts_search import DARTSSearch
+from nasturtium.supernets.expected import Additive, OperationCost
+from nasturtium.supernets.mixture_gate import RULES, Rule
 from nasturtium.supernets.relaxation import Relaxation, relax
 from nasturtium.supernets.rewriting import first_closed
-from nasturtium.supernets.searcher import Found, Run, SearchResult
-from nasturtium.supernets.storage import start_from
+from nasturtium.supernets.searcher import Run, SearchResult
+from nasturtium.supernets.storage import require_known
 from nasturtium.tasks import Task
-from nasturtium.training import checkpoint, evaluate, resolve_device
-from nasturtium.training.evaluation import autocast, check_logits, outputs_of
-from nasturtium.training.randomness import derived_seed
-
-AUXILIARY_WEIGHT = 0.4
-"""Weight of the loss of each training-only output, as DARTS evaluates with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +59,7 @@ class DARTS:
         cost: What is penalised: "macs", "params", "activations", or a function of an operation and its inputs' shapes
             (a latency in seconds); of the derived architecture, so the choice of edges counts. None for nothing.
         cost_weight: l2, loss per unit of cost.
-        watch: What to watch for; None for nothing.
+        watch: What to watch for, a `CollapseWatch` or a mapping of its settings; None for nothing.
         precision: "float32", or "bfloat16" by autocast (the step of the architecture too).
 
     Notes:
@@ -109,6 +98,7 @@ class DARTS:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
+        self._check_values()
         for name, low in (("epochs", 1), ("batch_size", 1), ("frozen", 0), ("parts", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -128,6 +118,24 @@ class DARTS:
             raise InvalidInputError("`zero_one` drives sigmoid gates to 0 or 1: it needs `gate='sigmoid'`.")
         if self.cost_weight and self.cost is None:
             raise InvalidInputError("`cost_weight` needs a `cost`, for example 'macs'.")
+
+    def _check_values(self) -> None:
+        """Raise for what is of no use whatever the rest, and make lists tuples and a mapping a `CollapseWatch`."""
+        if isinstance(self.watch, Mapping):
+            require_known(self.watch, [f.name for f in fields(CollapseWatch)], "`watch`")
+            object.__setattr__(self, "watch", CollapseWatch(**self.watch))
+        if self.watch is not None and not isinstance(self.watch, CollapseWatch):
+            raise InvalidInputError(f"`watch` must be a `CollapseWatch`, its settings, or None, got {self.watch!r}.")
+        for name, low in (("architecture_betas", "of 0 or more"), ("temperature", "above 0")):
+            pair = getattr(self, name)
+            good = isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(_is_number, pair))
+            if not good or not all(v > 0 or (v == 0 and low != "above 0") for v in pair):
+                raise InvalidInputError(f"`{name}` must be two numbers {low}, got {pair!r}.")
+            object.__setattr__(self, name, tuple(pair))
+        if not _is_number(self.share) or not 0 < self.share < 1:
+            raise InvalidInputError(f"`share` must be a number in (0, 1), got {self.share!r}.")
+        if not _is_number(self.momentum) or not 0 <= self.momentum < 1:
+            raise InvalidInputError(f"`momentum` must be a number in [0, 1), got {self.momentum!r}.")
 
     @classmethod
     def pc(cls, **changes: Any) -> Self:
@@ -199,191 +207,53 @@ class DARTS:
 
     def search(self, space: Space, run: Run) -> SearchResult:
         """Search; see `Searcher.search`."""
-        return _Search(self, space, run).complete()
+        return DARTSSearch(self, space, run).complete()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: "name", and the settings; a cost that is a function is given by its name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["watch"] = None if self.watch is None else asdict(self.watch)
         if callable(self.cost):
-            values["cost"] = getattr(self.cost, "__qualname__", type(self.cost).__qualname__)
+            values["cost"] = _name_of(self.cost)
         values["architecture_betas"], values["temperature"] = list(self.architecture_betas), list(self.temperature)
         return {"name": "darts", **values}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`; keys that are missing take their defaults.
 
-class _Search:
-    """One search in progress."""
-
-    def __init__(self, method: DARTS, space: Space, run: Run) -> None:
-        self.method, self.space, self.run = method, space, run
-        self.device = resolve_device(run.device)
-        self.relaxation, self.net = method.prepare(space, run.task, seed=derived_seed(run.seed, 1))
-        start_from(self.net, run.initial)
-        mixed = self.net.mixed
-        seed = derived_seed(run.seed, 2)
-        self.gate = MixtureGate(self.relaxation, mixed, rule=method.gate, edges=method.edges, seed=seed)
-        self.net.to(self.device)
-        self.gate.to(self.device)
-        self.net.mix(self.gate)
-        self.weights: list[nn.Parameter] = [p for n, p in self.net.named_parameters() if not n.startswith("gate.")]
-        self.logits: list[nn.Parameter] = list(self.gate.parameters())
-        self.sgd = torch.optim.SGD(
-            self.weights, lr=method.learning_rate, momentum=method.momentum, weight_decay=method.weight_decay
-        )
-        self.adam = torch.optim.Adam(
-            self.logits, lr=method.architecture_learning_rate, betas=method.architecture_betas,
-            weight_decay=method.architecture_decay,
-        )  # fmt: skip
-        self.curvature = Curvature(method.watch or CollapseWatch(every=0))
-        self.cost: ExpectedCost | None = None
-        if method.cost is not None:
-            graph = lower(space, run.task.input_shape, classes=run.task.classes)
-            self.cost = ExpectedCost(graph, method.cost)
-        original = {name: own for own, name in self.relaxation.names.items()}
-        options = identity_options(self.net.graph)
-        self.identities = {original[name]: found for name, found in options.items() if name in original}
-
-    def complete(self) -> SearchResult:
-        method, run = self.method, self.run
-        parts: dict[str, Stateful] = {
-            "supernet": self.net, "gate": self.gate, "weights": self.sgd, "architecture": self.adam,
-            "curvature": self.curvature,
-        }  # fmt: skip
-        done = alternate(
-            self.step, parts, run.task, epochs=method.epochs, batch=method.batch_size, seed=run.seed,
-            facts=method.to_dict(), device=self.device, directory=run.directory, share=method.share,
-            layout=torch.channels_last, after_epoch=self.after_epoch, stop=self.stop, report=run.report,
-        )  # fmt: skip
-        self.net.eval()
-        accuracy = evaluate(self.net, run.task, "validation", device=self.device).accuracy
-        result = SearchResult(
-            found=self.found(accuracy, stopped=done.stopped), history=done.history, seconds=done.seconds,
-            steps=done.steps, notes=self.notes(stopped=done.stopped),
-            state={n: t.detach().cpu() for n, t in self.net.state_dict().items() if not n.startswith("gate.")},
-        )  # fmt: skip
-        if run.directory is not None:
-            checkpoint.remove(run.directory)
-        return result
-
-    # Training
-
-    def step(self, batch: Batch, second: Iterator[Batch], moment: Moment) -> Mapping[str, Tensor | float]:
-        method = self.method
-        rate = cosine(moment.epoch / moment.epochs, method.learning_rate, method.last_learning_rate)
-        set_rate(self.sgd, rate)
-        first, last = method.temperature
-        if isinstance(self.gate.operations, Gumbel):
-            self.gate.operations.temperature = first + (last - first) * moment.progress
-        self.gate.coefficient = 1.0 - moment.progress if method.shortcuts else 0.0
-        record: dict[str, Tensor | float] = {"learning_rate": rate}
-        if moment.epoch >= method.frozen:
-            record["architecture_loss"] = self._architecture_step(batch, next(second), rate)
-        self.gate.requires_grad_(False)  # else what gates draw would ask for their gradients
-        loss = self.cross_entropy(*batch)
-        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
-        self.gate.requires_grad_(True)
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = gradient
-        nn.utils.clip_grad_norm_(self.weights, method.clip)
-        self.sgd.step()
-        return {**record, "loss": loss}
-
-    def _architecture_step(self, batch: Batch, second: Batch, rate: float) -> Tensor:
-        def valid() -> Tensor:
-            return self.cross_entropy(*second) + self.penalty()
-
-        if self.method.order == 1:
-            loss, gradients = first_order(valid, self.logits)
-        else:
-            buffers = [self.sgd.state[w].get("momentum_buffer") if w in self.sgd.state else None for w in self.weights]
-            loss, gradients = second_order(
-                lambda: self.cross_entropy(*batch), valid, self.weights, self.logits, rate=rate,
-                momentum=self.method.momentum, buffers=buffers, weight_decay=self.method.weight_decay,
-            )  # fmt: skip
-        for logits, gradient in zip(self.logits, gradients, strict=True):
-            logits.grad = gradient
-        self.adam.step()
-        return loss
-
-    def cross_entropy(self, x: Tensor, y: Tensor) -> Tensor:
-        with autocast(self.method.precision, self.device):
-            logits, auxiliary = outputs_of(self.net(x))
-            check_logits(logits, self.run.task)
-            loss = functional.cross_entropy(logits, y)
-            for extra in auxiliary:
-                loss = loss + AUXILIARY_WEIGHT * functional.cross_entropy(extra, y)
-        return loss
-
-    def penalty(self) -> Tensor:
-        """What is added to the validation loss, a function of the logits alone."""
-        total = torch.zeros((), device=self.device)
-        if isinstance(self.gate.operations, Sigmoid) and self.method.zero_one:
-            total = total + self.gate.operations.zero_one_loss(self.method.zero_one)
-        if self.cost is not None and self.method.cost_weight:
-            total = total + self.method.cost_weight * self.expected_cost(self.cost)
-        return total
-
-    def expected_cost(self, cost: ExpectedCost) -> Tensor:
-        return cost(self.relaxation.distribution(self.gate.probabilities()))
-
-    # Looking
-
-    def after_epoch(self, second: Iterator[Batch], moment: Moment) -> dict[str, float]:
-        architecture = self.architecture()
-        record = {"entropy": self.gate.entropy()}
-        if self.cost is not None:
-            with torch.no_grad():
-                record["expected_cost"] = float(self.expected_cost(self.cost))
-        for part, (count, _) in identities(architecture, self.identities).items():
-            record[f"identities_{part}"] = float(count)
-        epoch = moment.epoch + 1
-        if self.curvature.is_due(epoch):
-            watch = self.curvature.watch
-            batches = list(itertools.islice(second, watch.batches))
-            self.net.mix(self.gate, optimize=False)  # the optimised program has first derivatives only
-            value = dominant_eigenvalue(
-                lambda: torch.stack([self.cross_entropy(*b) for b in batches]).mean(), self.logits,
-                iterations=watch.iterations, seed=moment.seed,
-            )  # fmt: skip
-            self.net.mix(self.gate)
-            self.curvature.add(epoch, value, architecture)
-            record["eigenvalue"] = value
-        return record
-
-    def stop(self, _history: object) -> bool:
-        return self.curvature.watch.stop and self.curvature.collapse() is not None
-
-    @torch.no_grad()
-    def architecture(self) -> Architecture:
-        return self.relaxation.decode({n: p.cpu() for n, p in self.gate.probabilities().items()})
-
-    @torch.no_grad()
-    def found(self, accuracy: float, *, stopped: bool) -> tuple[Found, ...]:
-        evidence = {"mixture_accuracy": accuracy, "entropy": self.gate.entropy()}
-        if self.cost is not None:
-            evidence["expected_cost"] = float(self.expected_cost(self.cost))
-        last = Found(architecture=self.architecture(), evidence=evidence)
-        collapse = self.curvature.collapse() if stopped else None
-        if collapse is None:
-            return (last,)
-        decisions: dict[str | Choice, object] = dict(collapse.decisions.items())
-        earlier = self.space.architecture(decisions, indices=True)
-        return Found(architecture=earlier, evidence={"epoch": float(collapse.epoch)}), last
-
-    def notes(self, *, stopped: bool) -> tuple[str, ...]:
-        """Sentences on collapse."""
-        notes = []
-        collapse = self.curvature.collapse()
-        if collapse is not None:
-            done = f"stopped, with the architecture of epoch {collapse.epoch}" if stopped else "went on"
-            notes.append(
-                f"The dominant eigenvalue of the validation loss rose {collapse.ratio:.2f} times: DARTS begins to "
-                f"collapse. The search {done}."
+        Raises:
+            InvalidInputError: an unknown key, a value out of range, or a cost that was a function, which is not stored.
+        """
+        values = dict(data)
+        if values.pop("name", "darts") != "darts":
+            raise InvalidInputError(f"Settings of DARTS have the name 'darts', got {data['name']!r}.")
+        require_known(values, [f.name for f in fields(cls)], "DARTS")
+        if values.get("cost") not in (None, *get_args(Additive)):
+            raise InvalidInputError(
+                f"The cost {values['cost']!r} is a function, which is not stored: make `DARTS` anew with the function."
             )
-        for part, (count, of) in identities(self.architecture(), self.identities).items():
-            if of and count >= self.curvature.watch.identities * of:
-                notes.append(
-                    f"{count} of {of} operations of the part {part!r} are identities: a sign of collapse. Compare with "
-                    "an earlier epoch, fewer epochs, or `DARTS.pc`, `DARTS.fair` or `DARTS.minus`."
-                )
-        return tuple(notes)
+        return cls(**values)
+
+    def facts(self, space: Space) -> dict[str, Any]:
+        """What makes a search of a space what it is, as plain JSON: settings, space, and the code of the cost."""
+        return self.to_dict() | {"space": space.fingerprint, "cost_code": _digest_of_cost(self.cost)}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _name_of(function: OperationCost) -> str:
+    named: Any = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def _digest_of_cost(cost: object) -> str | None:
+    """Of a function's code, defaults and what it closes over; of another callable's `repr` and attributes."""
+    if not callable(cost):
+        return None
+    if hasattr(cost, "__code__"):
+        return predicate_digest(cost)
+    said = f"{cost!r} {sorted(getattr(cost, '__dict__', {}).items())!r}"
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-fA-F]+", "", said).encode()).hexdigest()

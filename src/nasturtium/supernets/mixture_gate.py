@@ -35,7 +35,7 @@ class MixtureGate(nn.Module):
 
     Attributes:
         operations: The gate of all other decisions, of `nasturtium.model`.
-        coefficient: Weight of the shortcuts, in [0, 1].
+        coefficient: Weight of the shortcuts, in [0, 1]; at 0 their last option, none, has weight 1.
 
     Reference:
         Liu, Simonyan, Yang (2019), arXiv 1806.09055, equation 2; Chu et al. (2020), "Fair DARTS", arXiv 1911.12126;
@@ -68,6 +68,8 @@ class MixtureGate(nn.Module):
     def weights(self, decision: str, count: int) -> Shares | Hard:
         """Weights of the branches."""
         if decision in self._shortcuts:
+            if self.coefficient == 0.0:  # one weight at least is not 0
+                return [0.0] * (count - 1) + [1.0]
             return [self.coefficient] + [0.0] * (count - 1)
         if decision in self._edges:
             return [self._kept(decision), 0.0]

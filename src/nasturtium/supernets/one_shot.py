@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from random import Random
 from typing import Any
 
@@ -19,6 +19,7 @@ from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.shared_training import Circumstances, LossFunction, SharedTraining
 from nasturtium.supernets.single_path import measure
+from nasturtium.supernets.storage import require_known
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.training.randomness import derived_seed
@@ -89,6 +90,21 @@ class OneShot:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return {"type": "one_shot", **asdict(self), "recipe": self.recipe.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OneShot:
+        """Inverse of `to_dict`; keys that are missing take their defaults.
+
+        Raises:
+            InvalidInputError: an unknown key, another type, or a value out of range.
+        """
+        values = dict(data)
+        if values.pop("type", "one_shot") != "one_shot":
+            raise InvalidInputError(f"Settings of One-Shot have the type 'one_shot', got {data['type']!r}.")
+        require_known(values, [f.name for f in fields(cls)], "One-Shot")
+        if "recipe" in values:
+            values["recipe"] = Recipe.from_dict(values["recipe"])
+        return cls(**values)
 
     def ramp_at(self, progress: float) -> float:
         """How much of the dropping takes place, in [0, 1], when a share of the training is done."""

@@ -20,7 +20,7 @@ from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.graph import operations as ops
 from nasturtium.model import Supernet
 from nasturtium.supernets.parallel import Team
-from nasturtium.supernets.storage import decisions_of, start_from
+from nasturtium.supernets.storage import decisions_of, digest_of, fingerprint_of, start_from
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe, checkpoint, resolve_device
 from nasturtium.training.averaging import Average
@@ -134,8 +134,7 @@ class SharedTraining:
         self.identity = "" if given.directory is None else checkpoint.identity(
             recipe=recipe.to_dict(), task=task.fingerprint, epochs=given.epochs, seed=given.seed, parts=self.parts,
             device=self.device.type, space=decisions_of(supernet), **facts,
-            initial={name: float(t.double().sum()) for name, t in sorted(given.initial.items())},
-            weights={name: (tuple(t.shape), str(t.dtype)) for name, t in supernet.state_dict().items()},
+            graph=fingerprint_of(supernet), start=digest_of(supernet.state_dict()),
         )  # fmt: skip
         self._restore()
         self.resumed = len(self.history)

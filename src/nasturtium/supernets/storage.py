@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,10 +16,13 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from nasturtium.errors import InvalidInputError, StoreError
+from nasturtium.graph.operations import Input
 from nasturtium.model import Supernet
 from nasturtium.space import Architecture
+from nasturtium.space.diagram import Diagram
+from nasturtium.space.open_graph import Form
 
-VERSION = 1
+VERSION = 2
 
 
 def save(supernet: Supernet, path: str | Path) -> None:
@@ -27,7 +32,8 @@ def save(supernet: Supernet, path: str | Path) -> None:
         StoreError: the file cannot be written.
     """
     target = Path(path)
-    text = json.dumps({"version": VERSION, "kind": "supernet", "decisions": decisions_of(supernet)})
+    header = {"decisions": decisions_of(supernet), "graph": fingerprint_of(supernet)}
+    text = json.dumps({"version": VERSION, "kind": "supernet", **header})
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
@@ -56,12 +62,84 @@ def load(supernet: Supernet, path: str | Path) -> None:
         raise StoreError(f"{str(path)!r} holds the weights of another space, or no supernet of version {VERSION}.")
     if {name: tuple(tensor.shape) for name, tensor in state.items()} != shapes:
         raise StoreError(f"The weights in {str(path)!r} have other shapes: the supernet's inputs or classes differ.")
+    if header.get("graph") != fingerprint_of(supernet):
+        raise StoreError(
+            f"{str(path)!r} holds the weights of another space: its decisions have the same names and its weights the "
+            "same shapes, but its operations differ. Make the supernet from the space that the weights were trained in."
+        )
     supernet.load_state_dict(state)
 
 
 def decisions_of(supernet: Supernet) -> dict[str, list[str]]:
     """What the supernet decides: the labels of each decision's options, by its name."""
     return {d.name: list(d.labels) for d in supernet.graph.decisions}
+
+
+def fingerprint_of(supernet: Supernet) -> str:
+    """SHA-256 of the operations of the supernet, and of what each reads in which architectures.
+
+    The size of the images does not count, but where an operation states it.
+    """
+    graph = supernet.graph
+    known: dict[int, str] = {}
+
+    def digest(diagram: Diagram) -> str:
+        if diagram.number not in known:
+            if diagram.is_leaf:
+                value = diagram.value
+                said = _said((value.operation, value.path)) if isinstance(value, Form) else _said(value)
+            else:
+                said = f"{diagram.variable}({','.join(map(digest, diagram.children))})"
+            known[diagram.number] = hashlib.sha256(said.encode()).hexdigest()
+        return known[diagram.number]
+
+    nodes = [
+        [n.path, n.kind.__name__, *map(digest, n.inputs), "" if issubclass(n.kind, Input) else digest(n.forms)]
+        for n in graph.nodes
+    ]
+    outputs = [[name, digest(value)] for name, value in graph.outputs]
+    facts = [nodes, outputs, _said(graph.structure), decisions_of(supernet)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _said(value: object) -> str:
+    """Its `repr`, without addresses in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def digest_of(state: object) -> str:
+    """SHA-256 of tensors and plain values in mappings and sequences."""
+    found = hashlib.sha256()
+
+    def take(value: object) -> None:
+        if isinstance(value, Tensor):
+            found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                found.update(repr(key).encode())
+                take(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                take(item)
+        else:
+            found.update(repr(value).encode())
+
+    take(state)
+    return found.hexdigest()
+
+
+def require_known(values: Iterable[str], known: Sequence[str], what: str) -> None:
+    """Refuse a key that settings do not have.
+
+    Raises:
+        InvalidInputError: names the key, and the nearest that there is.
+    """
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(known)}."
+            raise InvalidInputError(f"{what} has no setting {key!r}.{hint}")
 
 
 @torch.no_grad()
