@@ -121,11 +121,13 @@ class DARTS:
 
     def _check_values(self) -> None:
         """Raise for what is of no use whatever the rest, and make lists tuples and a mapping a `CollapseWatch`."""
-        if isinstance(self.watch, Mapping):
-            require_known(self.watch, [f.name for f in fields(CollapseWatch)], "`watch`")
-            object.__setattr__(self, "watch", CollapseWatch(**self.watch))
-        if self.watch is not None and not isinstance(self.watch, CollapseWatch):
-            raise InvalidInputError(f"`watch` must be a `CollapseWatch`, its settings, or None, got {self.watch!r}.")
+        watch: object = self.watch
+        if isinstance(watch, Mapping):
+            require_known(watch, [f.name for f in fields(CollapseWatch)], "`watch`")
+            watch = CollapseWatch(**watch)
+            object.__setattr__(self, "watch", watch)
+        if watch is not None and not isinstance(watch, CollapseWatch):
+            raise InvalidInputError(f"`watch` must be a `CollapseWatch`, its settings, or None, got {watch!r}.")
         for name, low in (("architecture_betas", "of 0 or more"), ("temperature", "above 0")):
             pair = getattr(self, name)
             good = isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(_is_number, pair))

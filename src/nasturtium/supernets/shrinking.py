@@ -142,6 +142,7 @@ def train_shrinking(
         training = SharedTraining(
             supernet.mix(None), circumstances, method="progressive shrinking",
             phases=[p.to_dict() for p in plan[: number + 1]], sizes=list(sizes), shared=list(shared), plan_seed=seed,
+            space_fingerprint=space.fingerprint,
         )  # fmt: skip
         if teacher is not None:
             teacher.to(training.device)

@@ -109,7 +109,7 @@ def train_single_path(
     )  # fmt: skip
     training = SharedTraining(
         supernet.mix(None), circumstances, method="single path", sampler=rule.to_dict(), paths=paths,
-        always=[dict(a.decisions) for a in always],
+        always=[dict(a.decisions) for a in always], space_fingerprint=space.fingerprint,
     )  # fmt: skip
     method = _SinglePath(
         training=training, draw=rule.bind(space, task.input_shape, task.context), summed=rule.summed, seed=seed,
