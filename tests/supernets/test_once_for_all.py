@@ -14,11 +14,12 @@ import nasturtium as nas
 from nasturtium.errors import DataError, IncompatibleError, InfeasibleError, InvalidInputError
 from nasturtium.graph import CostModel
 from nasturtium.space.lowering import lower
+from nasturtium.study import codec
 from nasturtium.supernets import Run, Searcher, calibration_batches
 from nasturtium.supernets import published_once_for_all as published
 from nasturtium.supernets.accuracy_predictor import AccuracyPredictor, OneHot, fit_predictor
 from nasturtium.supernets.genes import CostTables, Genes, cost_tables
-from nasturtium.supernets.once_for_all import OnceForAll, measured_pairs, specialized_network
+from nasturtium.supernets.once_for_all import OnceForAll, least_cost, measured_pairs, specialized_network
 from nasturtium.supernets.specialize import EvolutionSettings, Limit, best_of_random, specialize
 from nasturtium.tasks import Task
 from nasturtium.zoo import once_for_all as ofa
@@ -263,6 +264,8 @@ def test_the_searcher(task: Task, tmp_path: Path) -> None:
     )  # fmt: skip
     assert isinstance(method, Searcher)
     assert OnceForAll.from_dict(json.loads(json.dumps(method.to_dict()))) == method
+    for one in (OnceForAll(), method):
+        assert codec.restore(json.loads(json.dumps(codec.describe(one, "method"))), "method") == one
     with pytest.raises(InvalidInputError, match="epoch"):
         OnceForAll.from_dict({"type": "once_for_all", "epoch": 3})
     space = small()
@@ -303,6 +306,43 @@ def test_impossible_pairs_are_refused_before_training(task: Task) -> None:
     for wrong in ({"epochs": 0}, {"metric": "flops"}, {"budgets": (0.0,)}, {"measured": 1}):
         with pytest.raises(InvalidInputError):
             OnceForAll(**wrong)  # type: ignore[arg-type]
+
+
+def test_budgets_that_no_network_keeps_are_refused_before_training(task: Task) -> None:
+    space = small()
+    costs = sorted(nas.cost(a, task.input_shape, **task.context).macs for a in space.enumerate())
+    OnceForAll(budgets=(float(costs[0]),)).check(space, task)
+    method = OnceForAll(budgets=(float(costs[-1]), costs[0] - 1.0))
+    with pytest.raises(InfeasibleError, match=f"least cost in this space, {costs[0]:,}:"):
+        method.check(space, task)
+    with pytest.raises(InfeasibleError, match="least cost"):
+        method.search(space, Run(task=task, seed=0, report=lambda _: pytest.fail("it trained")))
+    with pytest.raises(InfeasibleError, match="params"):
+        OnceForAll(budgets=(10.0,), metric="params").check(space, task)
+
+
+def test_hardly_feasible_budgets_are_refused_before_training(task: Task) -> None:
+    """Evolution draws its first population at random: one network in 3^20 is as good as none."""
+    layers = [nas.Conv(4, kernel=nas.one_of(1, 3, 5)) for _ in range(20)]
+    space = nas.Space(nas.Sequential(nas.Conv(4, stride=2), *layers, nas.Classifier()))
+    smallest = space.at(0)
+    assert set(smallest.decisions.values()) == {0}
+    cost = nas.cost(smallest, task.input_shape, **task.context).macs
+    genes = Genes(space)
+    tables = cost_tables(lower(space, task.input_shape, **task.context), "macs")
+    assert least_cost(genes, tables) == cost  # by descent, since there are too many to list
+    settings = EvolutionSettings(population=4)
+    with pytest.raises(InfeasibleError, match="least seen"):
+        OnceForAll(budgets=(float(cost),), evolution=settings).check(space, task)
+
+
+def test_spaces_without_a_supernet_are_refused_before_training(task: Task) -> None:
+    two = nas.Sequential(nas.Conv(4, kernel=nas.one_of(1, 3)), nas.Classifier())
+    with pytest.raises(IncompatibleError, match="5 architectures at least, but this space has 2"):
+        OnceForAll().check(nas.Space(two), task)
+    kernels = [nas.Conv(4, kernel=nas.one_of(3, 5, 7), padding="valid") for _ in range(3)]
+    with pytest.raises(IncompatibleError, match="Once-for-All trains"):
+        OnceForAll().check(nas.Space(nas.Sequential(*kernels, nas.Classifier())), task)
 
 
 def test_costs_of_a_thousand_architectures_take_no_time() -> None:

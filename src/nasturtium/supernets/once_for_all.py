@@ -19,22 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nasturtium.errors import IncompatibleError, InvalidInputError
+from nasturtium.errors import IncompatibleError, InfeasibleError, InvalidInputError, TraceError
 from nasturtium.model import Supernet, supernet
 from nasturtium.model.build import Network
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.accuracy_predictor import Fitted, fit_predictor
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
-from nasturtium.supernets.genes import Genes, Matrix, cost_tables
+from nasturtium.supernets.genes import Cost, CostTables, Genes, Matrix, cost_tables
+from nasturtium.supernets.path_step import lowered
 from nasturtium.supernets.phases import Phase, shrinking_phases
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.shrinking import ShrinkingResult, train_shrinking
 from nasturtium.supernets.single_path import measure
-from nasturtium.supernets.specialize import EvolutionSettings, Limit, specialize
+from nasturtium.supernets.specialize import EvolutionSettings, Limit, best_of_random, specialize
 from nasturtium.supernets.trust import measure_trust
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.training.randomness import derived_seed
+
+LEAST_PAIRS = 5
+"""Architectures that the predictor needs."""
+LISTED = 100_000
+"""Rows of which each is costed to find the least cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,7 @@ class OnceForAll:
     evolution: EvolutionSettings = field(default_factory=EvolutionSettings)
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.measured < 5:
+        if self.epochs < 1 or self.measured < LEAST_PAIRS:
             raise InvalidInputError(
                 f"`epochs` must be at least 1 and `measured` at least 5, got {self.epochs!r} and {self.measured!r}."
             )
@@ -116,15 +122,44 @@ class OnceForAll:
         return cls(**values)
 
     def check(self, space: Space, task: Task) -> None:
-        """See `Searcher`: decisions that are numbers, and no conditions.
+        """See `Searcher`: decisions that are numbers, no conditions, a supernet, and budgets that can be kept.
 
         Raises:
-            IncompatibleError: nothing to shrink, a list of architectures, conditions, or no image classification.
+            IncompatibleError: nothing to shrink, a list of architectures, conditions, fewer than 5 architectures, no
+                image classification, or no supernet on the task's images.
+            InfeasibleError: no architecture, or hardly any, is within one of the budgets; names the least cost.
         """
         if len(task.input_shape) != 3:
             raise IncompatibleError(f"Once-for-All trains on images, but {task.name!r} has {task.input_shape}.")
-        Genes(space)
+        genes = Genes(space)
         self.phases(space)
+        if space.size < LEAST_PAIRS:
+            raise IncompatibleError(
+                f"The predictor of Once-for-All learns from {LEAST_PAIRS} architectures at least, but this space has "
+                f"{space.size}: leave more open, or train each of them."
+            )
+        graph = lowered(space, task, "Once-for-All")
+        try:
+            tables = cost_tables(graph, self.metric)  # type: ignore[arg-type]
+        except TraceError as error:
+            raise IncompatibleError(
+                f"Once-for-All trains every architecture of a space, but one of this space does not go with images "
+                f"{task.input_shape}: {error}"
+            ) from error
+        self._check_budgets(genes, tables)
+
+    def _check_budgets(self, genes: Genes, tables: CostTables) -> None:
+        if not self.budgets:
+            return
+        least = least_cost(genes, tables)
+        for budget in self.budgets:
+            if budget < least:
+                raise InfeasibleError(
+                    f"The budget of {budget:,.10g} {self.metric} is below the least cost in this space, "
+                    f"{least:,.10g}: raise it, or take a space with smaller networks."
+                )
+            limits = [Limit(name=self.metric, cost=tables, most=budget)]
+            best_of_random(genes, lambda rows: np.zeros(len(rows)), limits, count=self.evolution.population)
 
     def phases(self, space: Space) -> tuple[Phase, ...]:
         """The plan of training."""
@@ -183,6 +218,32 @@ class OnceForAll:
             notes=(_worth(fitted, run.seed),),
             state=shared.state_dict(),
         )
+
+
+def least_cost(genes: Genes, cost: Cost) -> float:
+    """The least cost of a space, in the cost's unit.
+
+    Exact where there are at most 100,000 rows, and where each decision changes the cost in one direction whatever the
+    others are, as widths, kernels and depths do; else that of a row that no change of one decision makes cheaper.
+
+    Args:
+        genes: Of the space.
+        cost: Of the rows of a matrix.
+    """
+    if np.prod(genes.counts, dtype=np.float64) <= LISTED:
+        every = np.indices(tuple(genes.counts)).reshape(len(genes.counts), -1).T
+        return float(cost(every).min())
+    random = genes.random(np.random.default_rng(0), 1000)
+    row = random[int(np.argmin(cost(random)))]
+    least = float(cost(row[None])[0])
+    while True:
+        changes = np.repeat(row[None], genes.counts.sum(), axis=0)
+        places = np.repeat(np.arange(len(genes.counts)), genes.counts)
+        changes[np.arange(len(changes)), places] = np.concatenate([np.arange(count) for count in genes.counts])
+        costs = cost(changes)
+        if not costs.min() < least:
+            return least
+        row, least = changes[int(np.argmin(costs))], float(costs.min())
 
 
 def measured_pairs(
