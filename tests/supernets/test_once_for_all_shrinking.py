@@ -13,7 +13,8 @@ from torch.nn import functional
 import nasturtium as nas
 from nasturtium.errors import IncompatibleError, InvalidInputError, UnknownNameError
 from nasturtium.model.supernet import Supernet
-from nasturtium.supernets.phases import Phase, shrinking_phases
+from nasturtium.supernets.once_for_all import OnceForAll
+from nasturtium.supernets.phases import Phase, kinds_of, shrinking_phases
 from nasturtium.supernets.shrinking import settle_largest, soft_cross_entropy, train_shrinking
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
@@ -65,6 +66,57 @@ def test_phases_that_open_nothing_are_left_out(space: nas.Space) -> None:
         shrinking_phases(space, epochs=4)
     with pytest.raises(IncompatibleError, match="numbers"):
         shrinking_phases(nas.Space(nas.zoo.nasbench201.space(cells=1, width=4).block))
+
+
+class Taps(nas.Block):
+    """A convolution whose fields have names of their own."""
+
+    reach: int
+    wide: int
+
+    def forward(self, x: nas.ops.Tensor) -> nas.ops.Tensor:
+        """Convolve."""
+        return nas.ops.conv(x, self.wide, kernel=self.reach)
+
+
+def test_kinds_are_what_decisions_do_whatever_their_names() -> None:
+    from nasturtium.space.lowering import lower
+    from nasturtium.zoo.searched_resolution import Resolution
+
+    block = nas.MBConv(8, kernel=nas.one_of(3, 5, name="length"), expand=nas.one_of(1, 2, name="kernel"))
+    space = nas.Space(
+        nas.Sequential(
+            Resolution(nas.one_of(6, 8, name="width")),
+            Taps(nas.one_of(1, 3, name="resolution"), nas.one_of(4, 8, name="kernel")),
+            nas.repeat(block, nas.one_of(1, 2, name="expand")),
+            nas.Conv(8, kernel=nas.one_of(3, 5), act=nas.one_of("relu", "gelu")),
+            nas.Classifier(),
+        )
+    )
+    graph = lower(space, (1, 8, 8), classes=10)
+    kinds = kinds_of(graph)
+    found = {d.name: kinds(d) for d in space.decisions}
+    expected = {
+        "width": "other", "resolution": "kernel", "kernel": "width", "expand": "depth",
+        "layers.2.blocks.0.length": "kernel", "layers.2.blocks.1.length": "kernel",
+        "layers.2.blocks.0.kernel": "width", "layers.2.blocks.1.kernel": "width",
+        "layers.3.kernel": "kernel", "layers.3.act": "other",
+    }  # fmt: skip
+    assert found == expected
+    full, kernel, *_ = OnceForAll().phases(space, graph)
+    opened = {name for name, indices in kernel.options.items() if indices != full.options[name]}
+    assert opened == {name for name, kind in expected.items() if kind == "kernel"}
+
+
+def test_kinds_of_the_paper_are_those_of_its_names() -> None:
+    from nasturtium.space.lowering import lower
+
+    space = ofa.mobilenetv3_space(resolutions=(32, 48))
+    kinds = kinds_of(lower(space, (3, 64, 64), classes=10))
+    by_name = {"kernel": "kernel", "length": "depth", "expand": "width", "resolution": "other"}
+    assert {d.name: kinds(d) for d in space.decisions} == {
+        d.name: by_name[d.name.rpartition(".")[2]] for d in space.decisions
+    }
 
 
 def test_bad_phases_are_refused(space: nas.Space, task: Task) -> None:

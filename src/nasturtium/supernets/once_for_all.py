@@ -23,11 +23,12 @@ from nasturtium.errors import IncompatibleError, InfeasibleError, InvalidInputEr
 from nasturtium.model import Supernet, supernet
 from nasturtium.model.build import Network
 from nasturtium.space import Architecture, Space
+from nasturtium.space.open_graph import OpenGraph
 from nasturtium.supernets.accuracy_predictor import Fitted, fit_predictor
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
 from nasturtium.supernets.genes import Cost, CostTables, Genes, Matrix, cost_tables
 from nasturtium.supernets.path_step import lowered
-from nasturtium.supernets.phases import Phase, shrinking_phases
+from nasturtium.supernets.phases import Phase, kinds_of, shrinking_phases
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.shrinking import ShrinkingResult, train_shrinking
 from nasturtium.supernets.single_path import measure
@@ -132,7 +133,6 @@ class OnceForAll:
         if len(task.input_shape) != 3:
             raise IncompatibleError(f"Once-for-All trains on images, but {task.name!r} has {task.input_shape}.")
         genes = Genes(space)
-        self.phases(space)
         if space.size < LEAST_PAIRS:
             raise IncompatibleError(
                 f"The predictor of Once-for-All learns from {LEAST_PAIRS} architectures at least, but this space has "
@@ -140,6 +140,7 @@ class OnceForAll:
             )
         graph = lowered(space, task, "Once-for-All")
         try:
+            self.phases(space, graph)
             tables = cost_tables(graph, self.metric)  # type: ignore[arg-type]
         except TraceError as error:
             raise IncompatibleError(
@@ -161,9 +162,16 @@ class OnceForAll:
             limits = [Limit(name=self.metric, cost=tables, most=budget)]
             best_of_random(genes, lambda rows: np.zeros(len(rows)), limits, count=self.evolution.population)
 
-    def phases(self, space: Space) -> tuple[Phase, ...]:
-        """The plan of training."""
-        return shrinking_phases(space, epochs=self.epochs, distill=self.distill, sandwich=self.sandwich)
+    def phases(self, space: Space, graph: OpenGraph) -> tuple[Phase, ...]:
+        """The plan of training.
+
+        Args:
+            space: The space.
+            graph: Its open graph, from which the kinds of its decisions are seen; a supernet has it as `graph`.
+        """
+        return shrinking_phases(
+            space, epochs=self.epochs, distill=self.distill, sandwich=self.sandwich, kinds=kinds_of(graph)
+        )
 
     def make(self, space: Space, task: Task, *, seed: int) -> Supernet:
         """The untrained supernet."""
@@ -173,7 +181,7 @@ class OnceForAll:
     def train(self, shared: Supernet, space: Space, run: Run) -> ShrinkingResult:
         """Train a supernet in place, as `search` does first."""
         return train_shrinking(
-            shared, space, run.task, self.phases(space), self.recipe, seed=run.seed, device=run.device,
+            shared, space, run.task, self.phases(space, shared.graph), self.recipe, seed=run.seed, device=run.device,
             directory=run.directory, initial=run.initial, on_epoch=run.report,
         )  # fmt: skip
 

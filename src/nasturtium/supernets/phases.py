@@ -7,12 +7,16 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nasturtium.errors import IncompatibleError, InvalidInputError
-from nasturtium.space import Space
+from nasturtium.graph.operations import Conv, Operation, Resize
+from nasturtium.space import Prefix, Space
+from nasturtium.space.diagram import Diagram
+from nasturtium.space.open_graph import OpenGraph
+from nasturtium.space.stated import Statement
 from nasturtium.space.structure import Decision
 
 Options = Mapping[str, tuple[int, ...]]
@@ -113,14 +117,83 @@ def _numbers(decision: Decision) -> list[float] | None:
 
 
 def kind_of(decision: Decision) -> Kind:
-    """What a decision is, by its name: "kernel", "length" (a depth), or another number (a width).
+    """What a decision is, as far as its space tells: a depth, by its name a kernel, or another number (a width).
 
-    The resolution and options that are no numbers are of kind "other", open from the start.
+    A depth is the length of a `repeat`. A resolution, by its name, and options that are no numbers are of kind "other",
+    open from the start. `kinds_of` goes by what decisions do instead, whatever their names.
     """
     last = decision.name.rpartition(".")[2]
-    if last == "resolution" or _numbers(decision) is None:
+    if _numbers(decision) is None:
         return "other"
-    return "kernel" if last == "kernel" else "depth" if last == "length" else "width"
+    if _is_length(decision):
+        return "depth"
+    return "other" if last == "resolution" else "kernel" if last == "kernel" else "width"
+
+
+def kinds_of(graph: OpenGraph) -> Callable[[Decision], Kind]:
+    """What each decision of a graph is, by what it does there.
+
+    Of decisions between numbers, the length of a `repeat` is a depth; what the kernel of a convolution depends on is a
+    kernel; what a resized image's size depends on is of kind "other", and all others are widths.
+
+    Args:
+        graph: Of the space.
+
+    Raises:
+        TraceError: an architecture cannot be traced.
+    """
+    names = [decision.name for decision in graph.decisions]
+    kernels = {names[p] for f in _by_path(graph, Conv, lambda o: o.kernel) for p in _telling(f)}
+    sizes = {names[p] for f in _by_path(graph, Resize, lambda o: o.size) for p in f.support}
+
+    def kind(decision: Decision) -> Kind:
+        if _numbers(decision) is None:
+            return "other"
+        if _is_length(decision):
+            return "depth"
+        if decision.name in kernels:
+            return "kernel"
+        return "other" if decision.name in sizes else "width"
+
+    return kind
+
+
+def _is_length(decision: Decision) -> bool:
+    return any(isinstance(node.source, Prefix) for node in decision.nodes)
+
+
+def _by_path(graph: OpenGraph, kind: type[Operation], value: Callable[[Any], Hashable]) -> list[Diagram]:
+    """For each path of closed networks the values of the operations of a kind there, as a function of decisions.
+
+    A value is a set, empty where no such operation stands.
+    """
+    found: dict[str, list[Statement]] = {}
+    for statement in graph.statements:
+        if isinstance(statement.form.operation, kind):
+            found.setdefault(statement.form.path, []).append(statement)
+    return [
+        graph.record.diagrams.combine(
+            lambda *times, here=here: frozenset(value(s.form.operation) for s, n in zip(here, times, strict=True) if n),
+            *[s.times for s in here],
+        )
+        for here in found.values()
+    ]
+
+
+def _telling(function: Diagram) -> set[int]:
+    """Positions of the decisions that tell values apart, rather than whether there are any."""
+    found: set[int] = set()
+    waiting, known = [function], set()
+    while waiting:
+        part = waiting.pop()
+        if part.is_leaf or part.number in known:
+            continue
+        known.add(part.number)
+        waiting.extend(part.children)
+        outcomes = {frozenset(child.leaves()) - {frozenset()} for child in part.children} - {frozenset()}
+        if len(outcomes) > 1:
+            found.add(part.variable)
+    return found
 
 
 STAGES: tuple[tuple[str, Kind | None, bool, int, int, float, int], ...] = (
@@ -155,7 +228,8 @@ def shrinking_phases(
         epochs: Of the whole, 615 in the authors' code; phases have their shares of it, each at least 1.
         distill: Weight of the teacher's loss.
         sandwich: Whether the steps after the first phase also train the largest and the smallest network.
-        kinds: What each decision is; those of kind "other" are open from the start.
+        kinds: What each decision is, by its name or, as `kinds_of(graph)` has it, by what it does; those of kind
+            "other" are open from the start.
         paths: Sub-networks a step of phases by name, instead of the authors' 1, 1, 2, 2, 4, 4.
         rates: Learning rates of phases by name, relative to the recipe's, instead of the authors' (relative to that of
             the largest network's training: 1, 0.37, 0.03, 0.09, 0.03, 0.09).
