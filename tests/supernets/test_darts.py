@@ -92,6 +92,25 @@ def test_dartsminus_ends_the_same_when_killed_after_its_last_checkpoint(tmp_path
     assert all(torch.equal(again.state[k], whole.state[k]) for k in whole.state)
 
 
+def test_a_stopped_dartsminus_is_evaluated_where_it_stopped(tmp_path):
+    """Stopped after 2 of 4 epochs: shortcuts have weight 0.5 whether the last epoch ran just now or not."""
+    watch = CollapseWatch(every=1, window=1, back=1, ratio=1e-9, first=1, stop=True, iterations=2)
+    method, seen = DARTS.minus(batch_size=12, epochs=4, watch=watch), []
+
+    def kill(record):
+        if record["epoch"] == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        method.search(space(), Run(task=task(), seed=3, directory=tmp_path, report=kill))
+    search = DARTSSearch(method, space(), Run(task=task(), seed=3, directory=tmp_path, report=seen.append))
+    again = search.complete()
+    assert (seen, len(again.history), search.gate.coefficient) == ([], 2, 0.5)
+    whole = method.search(space(), Run(task=task(), seed=3))
+    assert again.found == whole.found
+    assert again.notes == whole.notes
+
+
 def test_without_shortcuts_their_none_has_all_the_weight():
     search = DARTSSearch(DARTS.minus(**SMALL), space(), Run(task=task(), seed=0))
     name = search.relaxation.shortcuts[0]

@@ -95,5 +95,14 @@ def test_a_checkpoint_of_another_space_is_refused(tmp_path: Path, change: str) -
             )
 
 
+def test_one_shot_refuses_a_checkpoint_of_other_operations(tmp_path: Path) -> None:
+    data, method = task(), OneShot(epochs=2, samples=1, keep=1, calibration=12, recipe=Recipe(batch_size=12))
+    for act, error in (("relu", StopError), ("silu", InvalidInputError)):
+        pool = nas.one_of(Skip(affine=False), Pool("avg", norm=True), name="a")
+        searched = nas.Space(nas.Sequential(nas.Conv(4, act=act), pool, nas.Classifier()))
+        with pytest.raises(error):
+            method.search(searched, Run(task=data, seed=0, directory=tmp_path, report=stop))
+
+
 def wide(width: int) -> bool:
     return width > 0
