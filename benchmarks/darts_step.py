@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -216,8 +216,9 @@ def batches(size: int) -> tuple[plain_darts.Batch, plain_darts.Batch]:
 
 
 def resident() -> float:
-    """Peak memory of this process so far, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    """Peak memory of this process so far, GB; `getrusage` would count what the process that started it held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e9
 
 
 def measure_memory(name: str, given: argparse.Namespace) -> None:
@@ -253,6 +254,7 @@ def main() -> None:
         measure_memory(given.memory, given)
         return
     names = ["plain", "nasturtium", *(["unoptimised"] if given.unoptimised else [])]
+    peaks = {name: memory(name) for name in names}
     train, valid = batches(given.batch)
     made = {name: MAKERS[name](width=given.width, layers=given.layers) for name in names}
     print(f"order {given.order}, batch {given.batch}, C = {given.width}, {given.layers} cells, one thread")
@@ -266,7 +268,6 @@ def main() -> None:
             made[name].step(train, valid, given.order)
             if repeat:  # the first is to warm up
                 seconds[name].append(time.process_time() - begin)
-    peaks = {name: memory(name) for name in names}
     n = given.repeats
     base, least = statistics.median(seconds["plain"]), peaks["plain"]
     print(
