@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import re
 import statistics
 import subprocess
@@ -175,7 +176,8 @@ def proxyless_steps(count: int, given: argparse.Namespace) -> None:
 def measured(count: int, side: str, given: argparse.Namespace) -> tuple[float, float]:
     """MB saved by the forward pass, and growth of the peak in MB, in a fresh process."""
     command = [sys.executable, __file__, "--measure", f"{count}:{side}", "--batch", str(given.batch)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    at_once = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed tensors go back, so the peak is that of tensors
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=at_once).stdout
     saved, peak = map(float, output.split())
     return saved, peak
 
