@@ -13,7 +13,7 @@ from nasturtium.study.method import METHODS, read_method
 from nasturtium.supernets import Searcher
 from nasturtium.tasks.dataless import without_data
 
-KERNELS = nas.Space(nas.Sequential(nas.Conv(8, nas.one_of(1, 3, name="kernel")), nas.Classifier()))
+KERNELS = nas.Space(nas.Sequential(nas.Conv(8, nas.one_of(1, 3, 5, 7, 9, name="kernel")), nas.Classifier()))
 CLOSED = nas.Space(nas.Sequential(nas.Conv(8), nas.Classifier()))
 
 
