@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _MODULES = {
     name: f"nasturtium.{name}"
     for name in (
-        "bench", "blocks", "design", "errors", "estimators", "export", "graph", "model", "report", "space",
+        "bench", "blocks", "design", "errors", "estimators", "export", "graph", "hardware", "model", "report", "space",
         "strategies", "study", "supernets", "surrogates", "tasks", "testing", "training", "trial", "zoo",
     )
 } | {"ops": "nasturtium.graph.tensor"}  # fmt: skip
@@ -64,6 +64,7 @@ __all__ = [
     "estimators",
     "export",
     "graph",
+    "hardware",
     "int_range",
     "irregularity",
     "kernels",
@@ -104,6 +105,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
         estimators,
         export,
         graph,
+        hardware,
         model,
         report,
         space,
