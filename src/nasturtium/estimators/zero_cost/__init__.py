@@ -4,6 +4,7 @@ Every function takes a network and a `Batch`, leaves the network as it is, and r
 its paper holds to be better.
 """
 
+from nasturtium.estimators.zero_cost.agreement import vote
 from nasturtium.estimators.zero_cost.batch_scores import jacob_cov, naswot
 from nasturtium.estimators.zero_cost.batches import draw_batches
 from nasturtium.estimators.zero_cost.checking import Checked, check
@@ -35,6 +36,7 @@ __all__ = [
     "plain",
     "snip",
     "synflow",
+    "vote",
     "zen",
     "zico",
 ]

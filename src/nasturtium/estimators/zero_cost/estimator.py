@@ -6,16 +6,17 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from nasturtium.errors import InvalidInputError, TrialError, UnknownNameError
+from nasturtium.errors import DataError, InvalidInputError, TrialError, UnknownNameError
 from nasturtium.estimators.protocol import Job
-from nasturtium.estimators.trained import torch_threads
+from nasturtium.estimators.trained import Trained, torch_threads
+from nasturtium.estimators.zero_cost.agreement import BASELINES, check_scores
 from nasturtium.estimators.zero_cost.features import depends_on_input
 from nasturtium.estimators.zero_cost.proxies import PROXIES, Subject
 from nasturtium.graph import trace
-from nasturtium.space import Architecture
+from nasturtium.space import Architecture, Space
 from nasturtium.tasks import Task
 from nasturtium.training import resolve_device
 from nasturtium.training.randomness import local_randomness
@@ -32,7 +33,9 @@ Initialization = Literal["pytorch", "library"]
 class ZeroCost:
     """Score the untrained network: one number for each proxy, from one batch or none, in a second or less.
 
-    How far a score can be trusted depends on the space: `check` says how well it ranks networks of yours.
+    How far a score can be trusted depends on the space. So a search with it first trains a small sample of networks,
+    and says how far the two rankings agree: Kendall's tau and Spearman's rho with their intervals, in `Study.notes`.
+    `check` does the same for larger samples and other references.
 
     Args:
         proxies: Names of `PROXIES`: "synflow", "snip", "grasp", "fisher", "grad_norm", "plain", "jacob_cov", "naswot",
@@ -46,6 +49,9 @@ class ZeroCost:
         seed: Of weights and images for all networks; None for the job's own. Within a search each trial's job has a
             seed of its own; with one for all, scores differ less by chance.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" …
+        sample: Networks of the space, drawn uniformly, that a search trains before it begins, at least 5; 0 for none:
+            its notes then say that the scores are unchecked.
+        alone: How they are trained.
 
     Notes:
         Cost: a few forward and backward passes of a batch, see `benchmarks/zero_cost.py`. "synflow", "zen", "l2_norm",
@@ -63,6 +69,8 @@ class ZeroCost:
     repeats: int = 32
     seed: int | None = None
     device: str = "auto"
+    sample: int = 10
+    alone: Trained = field(default_factory=lambda: Trained(epochs=5))
 
     def __post_init__(self) -> None:
         names = (self.proxies,) if isinstance(self.proxies, str) else tuple(self.proxies)
@@ -82,6 +90,11 @@ class ZeroCost:
             raise InvalidInputError(f"`initialization` must be 'pytorch' or 'library', got {self.initialization!r}.")
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
             raise InvalidInputError(f"`seed` must be an integer or None, got {self.seed!r}.")
+        number = isinstance(self.sample, int) and not isinstance(self.sample, bool)
+        if not number or (self.sample != 0 and self.sample < 5):
+            raise InvalidInputError(f"`sample` must be 0, or an integer of 5 or more, got {self.sample!r}.")
+        if not isinstance(self.alone, Trained):
+            raise InvalidInputError(f"`alone` must be a `Trained`, got {self.alone!r}.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,12 +119,15 @@ class ZeroCost:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all settings."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of all settings that change a score: not of how the ranking is checked."""
+        return hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; `nasturtium.estimators.from_dict` is the inverse."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**self._settings(), "sample": self.sample, "alone": self.alone.to_dict()}
+
+    def _settings(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sample", "alone")}
         return {"version": VERSION, "type": "zero-cost", **values, "proxies": list(self.names)}
 
     @classmethod
@@ -128,6 +144,8 @@ class ZeroCost:
                 f"A stored `ZeroCost` estimator must have version {VERSION}, proxies and no unknown keys, got version "
                 f"{data.get('version')!r} and {sorted(unknown)!r} besides. Use the version of nasturtium that wrote it."
             )
+        if "alone" in values:
+            values["alone"] = Trained.from_dict(values["alone"])
         return cls(**values)
 
     def estimate(
@@ -154,17 +172,62 @@ class ZeroCost:
             raise InvalidInputError(
                 f"Zero-cost scores have no fidelities, got {fidelity!r}: use a strategy with a single one."
             )
+        subject = self._subject(architecture, job)
+        if subject is None:
+            raise TrialError("The network's output does not depend on its input, so no score is defined.", "missing")
+        with torch_threads(job.threads), local_randomness(subject.seed, subject.device):
+            return {name: _score(name, subject) for name in self.names}
+
+    def scores(self, architecture: Architecture, job: Job) -> dict[str, float]:
+        """As `estimate`, but NaN for a score that is not defined or not finite."""
+        subject = self._subject(architecture, job)
+        if subject is None:
+            return dict.fromkeys(self.names, math.nan)
+        with torch_threads(job.threads), local_randomness(subject.seed, subject.device):
+            found = {name: PROXIES[name].score(subject) for name in self.names}
+        return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
+
+    def _subject(self, architecture: Architecture, job: Job) -> Subject | None:
+        """What is scored; None where the output does not depend on the input."""
         graph = trace(architecture, job.task.input_shape, **job.task.context)
         if not depends_on_input(graph):
-            raise TrialError("The network's output does not depend on its input, so no score is defined.", "missing")
-        device = resolve_device(self.device if job.device in (None, "auto") else job.device)
-        seed = job.seed if self.seed is None else self.seed
-        subject = Subject(
-            graph=graph, task=job.task, seed=seed, images=self.images, batches=self.batches,
-            initialization=self.initialization, repeats=self.repeats, device=device,
+            return None
+        return Subject(
+            names=self.names, graph=graph, task=job.task, seed=job.seed if self.seed is None else self.seed,
+            images=self.images, batches=self.batches, initialization=self.initialization, repeats=self.repeats,
+            device=resolve_device(self.device if job.device in (None, "auto") else job.device),
         )  # fmt: skip
-        with torch_threads(job.threads), local_randomness(seed, device):
-            return {name: _score(name, subject) for name in self.names}
+
+    def check_ranking(self, space: Space, job: Job) -> dict[str, Any]:
+        """Train a sample of a space alone, and say how far the scores rank it alike; a search calls it first.
+
+        Args:
+            space: That is searched.
+            job: Task, seed, folder (what was stopped goes on there), threads, device; its `report` hears "done", "of".
+
+        Returns:
+            "notes", sentences for people, and "scores", what was found for each score, as plain JSON.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        said = ", ".join(self.names)
+        if not self.sample:
+            return {"notes": [f"Unchecked: how well {said} rank networks of this space is not known (sample=0)."]}
+        try:
+            job.task.split("train")
+        except DataError as error:
+            return {"notes": [f"Unchecked: how well {said} rank networks of this space is not known. {error}"]}
+        with torch_threads(job.threads):
+            came = check_scores(
+                with_baselines(self, job.seed), space, job, reference=self.alone, n=self.sample,
+                believed="training alone",
+            )  # fmt: skip
+        cost = f"Training {came.networks} networks alone to check the scores took {came.seconds:.3g} s."
+        return {
+            "notes": [*(came.found[name].sentence for name in self.names), cost],
+            "scores": {name: checked.to_dict() for name, checked in came.found.items()},
+        }
 
     def expected_seconds(self, task: Task, macs: float) -> float:
         """Forecast from the cost alone, on one thread of a CPU; right within a factor of about 5."""
@@ -185,3 +248,9 @@ def _score(name: str, subject: Subject) -> float:
             "missing",
         )
     return value
+
+
+def with_baselines(estimator: ZeroCost, seed: int) -> ZeroCost:
+    """The estimator with "params" and "macs" besides, and one seed for all networks: its own, or the given one."""
+    names = (*estimator.names, *(name for name in BASELINES if name not in estimator.names))
+    return replace(estimator, proxies=names, seed=seed if estimator.seed is None else estimator.seed)

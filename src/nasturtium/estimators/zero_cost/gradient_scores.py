@@ -24,11 +24,44 @@ Pairs = Sequence[tuple[Tensor, Tensor]]
 
 def first_order(model: nn.Module, batch: Batch) -> Pairs:
     """What grad_norm, plain and snip are made of, so that one backward pass can serve all three."""
+    return one_pass(model, batch, channels=False)[0]
+
+
+def one_pass(model: nn.Module, batch: Batch, *, channels: bool, weights: bool = True) -> tuple[Pairs, float]:
+    """Weights with their gradients, and `fisher`, from one backward pass.
+
+    Args:
+        model: The network; left as it is.
+        batch: Labelled images.
+        channels: Whether `fisher` is asked for; NaN otherwise.
+        weights: Whether the weights' gradients are; none otherwise.
+    """
     net = scored_copy(model)
-    weights = weights_of(net)
-    return [
-        (w.detach().double(), g.double()) for w, g in zip(weights, gradients(loss_of(net, batch), weights), strict=True)
+    wanted = weights_of(net) if weights else []
+    outputs: list[Tensor] = []
+    sizes: list[int] = []
+
+    def note(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append(output)
+        sizes.append(module.weight[0].numel())  # type: ignore[index]
+
+    for layer in weighted_layers(net) if channels else []:
+        layer.register_forward_hook(note)
+    found = gradients(loss_of(net, batch), [*wanted, *outputs])
+    pairs = [(w.detach().double(), g.double()) for w, g in zip(wanted, found, strict=False)]
+    saliencies = [
+        size * _saliency(output.detach(), gradient)
+        for output, size, gradient in zip(outputs, sizes, found[len(wanted) :], strict=True)
     ]
+    return pairs, sum(saliencies) if channels else math.nan
+
+
+def _saliency(output: Tensor, gradient: Tensor) -> float:
+    """`sum_k 1/2 mean_i (sum_x a_ikx dL/da_ikx)^2` of one layer."""
+    by_channel = (output * gradient).double()
+    if by_channel.ndim > 2:
+        by_channel = by_channel.flatten(2).sum(2)
+    return 0.5 * float(by_channel.square().mean(0).sum())
 
 
 def l2_norm(model: nn.Module, batch: Batch | None = None) -> float:  # noqa: ARG001  (all scores take a batch)
@@ -108,24 +141,7 @@ def fisher(model: nn.Module, batch: Batch) -> float:
         papers: weighted by `n_k`, as in the code of Abdelfattah et al. (2021), whose published correlations and stored
         scores are of that. See `networks.scored_copy` too.
     """
-    net = scored_copy(model)
-    outputs: list[Tensor] = []
-    sizes: list[int] = []
-
-    def note(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs.append(output)
-        sizes.append(module.weight[0].numel())  # type: ignore[index]
-
-    for layer in weighted_layers(net):
-        layer.register_forward_hook(note)
-    loss = loss_of(net, batch)
-    total = 0.0
-    for output, size, gradient in zip(outputs, sizes, gradients(loss, outputs), strict=True):
-        by_channel = (output.detach() * gradient).double()
-        if by_channel.ndim > 2:
-            by_channel = by_channel.flatten(2).sum(2)
-        total += size * 0.5 * float(by_channel.square().mean(0).sum())
-    return total
+    return one_pass(model, batch, channels=True, weights=False)[1]
 
 
 def zico(model: nn.Module, batches: Sequence[Batch]) -> float:
@@ -151,7 +167,11 @@ def zico(model: nn.Module, batches: Sequence[Batch]) -> float:
         raise InvalidInputError(f"ZiCo compares the gradients of two batches or more, got {len(batches)}.")
     net = scored_copy(model)
     weights = weights_of(net)
-    by_batch = [gradients(loss_of(net, batch), weights) for batch in batches]
+    return zico_of([gradients(loss_of(net, batch), weights) for batch in batches])
+
+
+def zico_of(by_batch: Sequence[Sequence[Tensor]]) -> float:
+    """`zico` from the weights' gradients of each batch."""
     score, counted = 0.0, 0
     for layer in zip(*by_batch, strict=True):
         stacked = torch.stack(layer).double()

@@ -17,13 +17,13 @@ from nasturtium.estimators.zero_cost.flow import synflow
 from nasturtium.estimators.zero_cost.gradient_scores import (
     Pairs,
     first_order,
-    fisher,
     grasp,
     l2_norm,
     norm_of,
+    one_pass,
     plain_of,
     snip_of,
-    zico,
+    zico_of,
 )
 from nasturtium.estimators.zero_cost.networks import Batch, draw_as_pytorch
 from nasturtium.estimators.zero_cost.zen import zen
@@ -31,11 +31,16 @@ from nasturtium.graph.graph import Graph
 from nasturtium.model import build
 from nasturtium.tasks import Task
 
+OF_GRADIENTS = ("grad_norm", "plain", "snip", "zico")
+"""Scores that are made of the weights' gradients."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """One network to be scored; what a score does not ask for is not made."""
 
+    names: tuple[str, ...]
+    """The scores that are asked for."""
     graph: Graph
     task: Task
     seed: int
@@ -59,9 +64,20 @@ class Subject:
         return draw_batches(self.task, images=self.images, count=self.batches, seed=self.seed, device=self.device)
 
     @cached_property
+    def passed(self) -> tuple[Pairs, float]:
+        """Weights and gradients on the first batch, and the channels' saliency: whichever of the two is asked for."""
+        weights = not {*self.names}.isdisjoint(OF_GRADIENTS)
+        return one_pass(self.model, self.data[0], channels="fisher" in self.names, weights=weights)
+
+    @property
     def pairs(self) -> Pairs:
         """Weights and gradients on the first batch."""
-        return first_order(self.model, self.data[0])
+        return self.passed[0]
+
+    def zico(self) -> float:
+        """ZiCo, whose first batch is that of the other scores."""
+        others = [first_order(self.model, batch) for batch in self.data[1:]]
+        return zico_of([[g for _, g in pairs] for pairs in (self.pairs, *others)])
 
     @cached_property
     def shapeless(self) -> Batch:
@@ -102,7 +118,7 @@ def _log_synflow(subject: Subject) -> float:
 
 
 PROXIES: dict[str, Proxy] = {
-    "fisher": Proxy(score=partial(_on_batch, fisher), description="squared saliency of channels (Theis et al. 2018)"),
+    "fisher": Proxy(score=lambda s: s.passed[1], description="squared saliency of channels (Theis et al. 2018)"),
     "grad_norm": Proxy(score=lambda s: norm_of(s.pairs), description="sum of layers' gradient norms"),
     "grasp": Proxy(
         score=partial(_on_batch, grasp), description="weights times Hessian times gradient (Wang et al. 2020)", passes=9
@@ -131,7 +147,7 @@ PROXIES: dict[str, Proxy] = {
         score=lambda s: s.zen(residual=True), data=False, passes=16, description="as zen, with residual links"
     ),
     "zico": Proxy(
-        score=lambda s: zico(s.model, s.data), description="mean over spread of gradients (Li et al. 2023)", passes=6
+        score=lambda s: s.zico(), description="mean over spread of gradients (Li et al. 2023)", passes=6
     ),
 }  # fmt: skip
 """Every score, by the name of its metric."""

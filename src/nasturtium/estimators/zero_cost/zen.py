@@ -62,13 +62,25 @@ def _score(net: nn.Module, images: Tensor, moved: Tensor) -> float:
 
 @contextmanager
 def _variances(net: nn.Module, into: list[float]) -> Iterator[None]:
-    """Note the mean over channels of the variance at the input of each batch norm."""
+    """Note the mean over channels of the variance at the input of each batch norm.
 
-    def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
-        into.append(float(inputs[0].double().var(axes, correction=0).mean()))
+    The norms work it out themselves: with momentum 1 their running variance is that of the batch, with denominator
+    `n - 1`. One that keeps none has it worked out here.
+    """
 
-    handles = [m.register_forward_pre_hook(note) for m in net.modules() if isinstance(m, _BatchNorm)]
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        values = inputs[0].numel() // inputs[0].shape[1]
+        running = module.running_var
+        if isinstance(running, Tensor):
+            into.append(float(running.double().mean()) * (values - 1) / values)
+        else:
+            axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
+            into.append(float(inputs[0].double().var(axes, correction=0).mean()))
+
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
+    handles = [norm.register_forward_hook(note) for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
     try:
         yield
     finally:
