@@ -6,7 +6,7 @@ or with --macro ENAS macro with six layers of 16 channels.
 Protocol (the defaults; 2 CPU threads; about 30 minutes): for each of --seeds seeds
   1. ENAS: --epochs times an epoch of the shared weights on --images train images, a fifth of which are held out for the
      controller, and --steps steps of the controller with ten samples each; then the best of ten children by shared
-     accuracy on validation;
+     accuracy on validation; besides, five random networks are trained alone for --alone epochs, to check that ranking;
   2. random search, which trains networks alone for --alone epochs each, for as many seconds as the search took,
      supernet included;
   3. both networks are trained from scratch for --final epochs on the same images and measured once on test.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from against_random import compare, load, parser, small
 
-from nasturtium.supernets.enas import ENAS
+from nasturtium.supernets import ENAS, Alone
 from nasturtium.supernets.enas_controller import Skips, Teaching
 from nasturtium.training import Recipe
 from nasturtium.zoo import enas, enas_macro
@@ -54,6 +54,8 @@ def main() -> int:
         steps=given.steps,
         samples=given.samples,
         teaching=teaching,
+        sample=5,
+        alone=Alone(epochs=given.alone),
     )
     compare("enas", method, space, load(given), given, within=False)
     return 0

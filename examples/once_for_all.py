@@ -31,7 +31,7 @@ import torch
 from against_random import at_random, final, kept, load, parser, small
 
 import nasturtium as nas
-from nasturtium.supernets import OnceForAll, Run, calibration_batches
+from nasturtium.supernets import Alone, OnceForAll, Run, calibration_batches
 from nasturtium.supernets.once_for_all import specialized_network
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe, evaluate, fit
@@ -142,8 +142,9 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     space, task = make_space(), load(given)
     method = OnceForAll(
-        epochs=given.epochs, budgets=tuple(given.budgets), measured=given.measured, calibration=min(500, given.images)
-    )
+        epochs=given.epochs, budgets=tuple(given.budgets), measured=given.measured, calibration=min(500, given.images),
+        sample=5, alone=Alone(epochs=given.alone),
+    )  # fmt: skip
     every = [one_seed(method, space, task, seed, given) for seed in range(given.seeds)]
     print(
         f"\nFashion-MNIST, {given.images} train images, {given.validation} for validation, {space.size:,} networks, "

@@ -19,7 +19,7 @@ from nasturtium.study import codec
 from nasturtium.supernets.enas import ENAS, MACRO, MICRO
 from nasturtium.supernets.enas_controller import SharedController, Skips, Teaching
 from nasturtium.supernets.path_step import batch_statistics
-from nasturtium.supernets.searcher import Run, Searcher
+from nasturtium.supernets.searcher import Run, Searcher, remove_checkpoints
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.zoo import enas, enas_macro
@@ -42,7 +42,7 @@ def fork() -> nas.Space:
 def quick(**changes: Any) -> ENAS:
     settings: dict[str, Any] = {
         "epochs": 2, "recipe": QUICK, "restart": None, "share": 0.2, "steps": 10, "samples": 4, "teaching": TEACHING,
-        "candidates": 4, **changes,
+        "candidates": 4, "sample": 0, **changes,
     }  # fmt: skip
     return ENAS(**settings)
 
@@ -78,6 +78,10 @@ def test_a_search_that_was_stopped_goes_on_exactly(task: Task, tmp_path: Path) -
     assert all(torch.equal(rest.state[name], tensor) for name, tensor in whole.state.items())
     for one, other in zip(rest.history, whole.history, strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]  # until the result is kept
+    again = method.search(space, Run(task=task, seed=4, directory=tmp_path, report=stop))
+    assert [f.architecture for f in again.found] == [f.architecture for f in whole.found]
+    remove_checkpoints(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -179,7 +183,8 @@ def test_bad_settings_say_what_is_expected(bad: dict[str, Any]) -> None:
 
 def test_a_search_in_the_middle_of_a_cosine_says_so(task: Task) -> None:
     result = quick(epochs=1, restart=2, steps=1, samples=1, candidates=1).search(fork(), Run(task=small(task), seed=0))
-    assert "middle of a cosine" in result.notes[0]
+    assert "not checked" in result.notes[0]
+    assert "middle of a cosine" in result.notes[1]
 
 
 def test_the_controller_is_the_spaces_own() -> None:

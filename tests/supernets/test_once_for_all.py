@@ -259,7 +259,7 @@ def task() -> Task:
 
 def test_the_searcher(task: Task, tmp_path: Path) -> None:
     method = OnceForAll(
-        epochs=6, budgets=(12_000.0, 20_000.0), measured=8, calibration=64,
+        epochs=6, budgets=(12_000.0, 20_000.0), measured=8, calibration=64, sample=0,
         evolution=EvolutionSettings(population=10, generations=3),
     )  # fmt: skip
     assert isinstance(method, Searcher)

@@ -35,7 +35,7 @@ def test_the_ramp_is_linear() -> None:
 
 
 def test_settings_come_back_from_json() -> None:
-    for method in (OneShot(), OneShot(epochs=2, recipe=Recipe(batch_size=8), parts=2)):
+    for method in (OneShot(), OneShot(epochs=2, recipe=Recipe(batch_size=8), sample=3)):
         assert codec.restore(codec.describe(method, "searcher"), "searcher") == method
     with pytest.raises(InvalidInputError, match="Did you mean 'dropout'"):
         OneShot.from_dict({"type": "one_shot", "dropuot": 0.1})
@@ -50,7 +50,7 @@ def test_a_sub_network_is_the_sum_with_the_others_zeroed(task: Task) -> None:
 
 
 def test_a_search_trains_and_ranks(task: Task, tmp_path: Path) -> None:
-    method = OneShot(epochs=2, samples=3, keep=2, parts=2, calibration=64, recipe=Recipe(batch_size=64))
+    method = OneShot(epochs=2, samples=3, keep=2, parts=2, calibration=64, recipe=Recipe(batch_size=64), sample=0)
     assert isinstance(method, Searcher)
     method.check(SPACE, task)
     seen: list[float] = []

@@ -70,7 +70,7 @@ def test_the_digest_sees_what_a_sum_does_not() -> None:
 
 
 def test_a_checkpoint_from_other_start_weights_is_refused(tmp_path: Path) -> None:
-    data, method = task(), OneShot(epochs=2, samples=1, keep=1, calibration=12, recipe=Recipe(batch_size=12))
+    data, method = task(), OneShot(epochs=2, samples=1, keep=1, calibration=12, recipe=Recipe(batch_size=12), sample=0)
     searched = network(nas.one_of(Skip(affine=False), Pool("avg", norm=True), name="a"))
     shared = nas.supernet(searched, data.input_shape, seed=0, **data.context)
     name, weight = next((n, t) for n, t in shared.state_dict().items() if t.ndim == 4)
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_space_is_refused(tmp_path: Path, change: str) -
 
 
 def test_one_shot_refuses_a_checkpoint_of_other_operations(tmp_path: Path) -> None:
-    data, method = task(), OneShot(epochs=2, samples=1, keep=1, calibration=12, recipe=Recipe(batch_size=12))
+    data, method = task(), OneShot(epochs=2, samples=1, keep=1, calibration=12, recipe=Recipe(batch_size=12), sample=0)
     for act, error in (("relu", StopError), ("silu", InvalidInputError)):
         pool = nas.one_of(Skip(affine=False), Pool("avg", norm=True), name="a")
         searched = nas.Space(nas.Sequential(nas.Conv(4, act=act), pool, nas.Classifier()))

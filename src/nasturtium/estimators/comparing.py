@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from nasturtium.errors import InvalidInputError, StoreError, TrialError
-from nasturtium.estimators import results
+from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.estimators.protocol import Job
 from nasturtium.space import Architecture
-from nasturtium.supernets.trust import Trust, measure_trust
+from nasturtium.supernets.ranking import FILE, Measure, compare, read_trust
+from nasturtium.supernets.trust import Trust
 from nasturtium.trial.types import FULL, Fidelity
 
-FILE = "trust.json"
-VERSION = 1
+__all__ = ["FILE", "Measures", "compare_rankings", "read_trust"]
 
 
 class Measures(Protocol):
@@ -35,6 +32,7 @@ def compare_rankings(
     *,
     metric: str = "accuracy",
     names: tuple[str, str] = ("shared weights", "training alone"),
+    identity: str | None = None,
 ) -> Trust:
     """Measure networks by both estimators, and say how far the cheap one's ranking can be trusted.
 
@@ -49,35 +47,25 @@ def compare_rankings(
         job: Task, seed (of trainings and of the bootstrap), folder, threads.
         metric: That both report, of which more is better in both or less is.
         names: Of the two, for the sentence; plural.
+        identity: What the values depend on: those that `trust.json` has of this identity are not measured again. None
+            asks the estimators, which may know in their folders.
 
     Raises:
         InvalidInputError: an estimator does not report the metric.
         StoreError: `trust.json` cannot be written.
     """
-    rows: list[dict[str, Any]] = []
-    for number, architecture in enumerate(architectures):
-        row: dict[str, Any] = {"architecture": architecture.key}
-        for name, estimator in (("cheap", cheap), ("full", full)):
+
+    def value(name: str, estimator: Measures) -> Measure:
+        def measured(architecture: Architecture, number: int) -> float | None:
             folder = None if job.directory is None else job.directory / name / str(number)
-            row[name] = _value(estimator, architecture, replace(job, directory=folder), metric)
-        rows.append(row)
-    values = [[float("nan") if row[name] is None else row[name] for row in rows] for name in ("cheap", "full")]
-    found = measure_trust(values[0], values[1], seed=job.seed, names=names)
-    if job.directory is not None:
-        _write(job.directory / FILE, {"version": VERSION, "metric": metric, "trust": found.to_dict(), "networks": rows})
-    return found
+            return _value(estimator, architecture, replace(job, directory=folder), metric)
 
+        return measured
 
-def read_trust(directory: Path) -> Trust:
-    """What `compare_rankings` left in a folder.
-
-    Raises:
-        StoreError: there is nothing, or it cannot be read.
-    """
-    try:
-        return Trust.from_dict(json.loads((directory / FILE).read_text(encoding="utf-8"))["trust"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"Cannot read the comparison of rankings in '{directory / FILE}': {error}.") from error
+    return compare(
+        value("cheap", cheap), value("full", full), architectures, seed=job.seed, names=names,
+        directory=job.directory, identity=identity, metric=metric,
+    ).trust  # fmt: skip
 
 
 def _value(estimator: Measures, architecture: Architecture, job: Job, metric: str) -> float | None:
@@ -92,11 +80,3 @@ def _value(estimator: Measures, architecture: Architecture, job: Job, metric: st
             f"{type(estimator).__name__} reports {', '.join(sorted(metrics))}."
         )
     return float(metrics[metric])
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        results.replace(path, json.dumps(content, indent=1, allow_nan=False).encode())
-    except OSError as error:
-        raise StoreError(f"Cannot write the comparison of rankings to '{path}': {error}.") from error

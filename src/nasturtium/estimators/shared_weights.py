@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -213,14 +212,7 @@ class SharedWeights:
             "measure_seconds": time.perf_counter() - begin,
         }
         if trained.trust is not None:
-            tau = trained.trust
-            found = {
-                "shared_tau": tau.tau,
-                "shared_tau_low": tau.low,
-                "shared_tau_high": tau.high,
-                "shared_tau_networks": float(tau.n),
-            }
-            metrics |= {name: value for name, value in found.items() if not math.isnan(value)}
+            metrics |= trained.trust.metrics("shared_tau")
         if job.directory is not None:
             nothing = FitResult(
                 history=(), seconds=0.0, images=0, stopped=False, resumed=0, precision="float32", channels_last=False

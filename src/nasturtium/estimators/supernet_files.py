@@ -18,13 +18,14 @@ from torch import Tensor
 
 from nasturtium.errors import InvalidInputError, StoreError
 from nasturtium.estimators import results
-from nasturtium.estimators.comparing import FILE, compare_rankings, read_trust
+from nasturtium.estimators.comparing import compare_rankings
 from nasturtium.estimators.protocol import Job
 from nasturtium.estimators.trained import Trained
 from nasturtium.model import Supernet, supernet
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.paths import PathSampler
+from nasturtium.supernets.sampling import distinct
 from nasturtium.supernets.single_path import measure, train_single_path
 from nasturtium.supernets.storage import load, save
 from nasturtium.supernets.trust import Trust
@@ -100,7 +101,7 @@ def supernet_of(training: Training, job: Job, device: torch.device, directory: P
         else:
             seconds = _read_or_train(made, training, job, device, folder, who)
         made.to(device).eval()
-        trust = _trust(made, batches, training, job, folder) if training.sample else None
+        trust = _trust(made, batches, training, job, folder, who) if training.sample else None
     found = Ready(supernet=made, calibration=batches, seconds=seconds, trust=trust, identity=who)
     _latest[:] = [found]
     return found
@@ -152,18 +153,11 @@ class _Inherited:
         return {"accuracy": measure(self.supernet, architecture, job.task, batches=self.batches).accuracy}
 
 
-def _trust(made: Supernet, batches: list[Tensor], training: Training, job: Job, folder: Path | None) -> Trust:
+def _trust(made: Supernet, batches: list[Tensor], training: Training, job: Job, folder: Path | None, who: str) -> Trust:
     """Train a sample alone, or read what came of it."""
-    if folder is not None and (folder / FILE).exists():
-        return read_trust(folder)
-    rng = Random(derived_seed(training.seed, 5))
-    drawn: dict[Architecture, None] = {}
-    for _ in range(20 * training.sample):  # a small space may have fewer
-        drawn.setdefault(training.space.sample(rng))
-        if len(drawn) == training.sample:
-            break
+    drawn = distinct(training.space, training.sample, Random(derived_seed(training.seed, 5)))
     own = replace(job, seed=training.seed, directory=folder)
-    return compare_rankings(_Inherited(made, batches), training.alone, list(drawn), own)
+    return compare_rankings(_Inherited(made, batches), training.alone, drawn, own, identity=who)
 
 
 def _facts(path: Path, who: str) -> dict[str, Any] | None:

@@ -51,6 +51,9 @@ class Learned:
     steps: int
     notes: tuple[str, ...]
     """Sentences for people."""
+    trust: Mapping[str, Any] | None = None
+    """How the ranking by shared weights agrees with that of networks trained alone (`nas.supernets.Trust`, as plain
+    JSON); None where that was not asked for, or the method does not rank networks."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -104,14 +107,16 @@ def learned(store: Store, *, trust: bool = True) -> Learned | None:
 def learn(setup: Setup, store: Store, location: Location, emit: Callable[[events.Event], None]) -> Learned:
     """Run the study's method to its end, or go on with it, and log what it found.
 
-    Checkpoints lie in `<files>/method`; the shared weights are left there as `weights.safetensors`.
+    Checkpoints lie in `<files>/method`, and go when what was found is in the log; the shared weights are left there as
+    `weights.safetensors`, and the check of the ranking as `trust.json`.
     """
-    known = learned(store)
-    if known is not None:
-        return known
-    from nasturtium.supernets import Run  # noqa: PLC0415  (loads torch)
+    from nasturtium.supernets.searcher import Run, remove_checkpoints  # noqa: PLC0415  (loads torch)
 
     directory = location.files / ROLE
+    known = learned(store)
+    if known is not None:
+        remove_checkpoints(directory)
+        return known
     directory.mkdir(parents=True, exist_ok=True)
     epochs = int(getattr(setup.method, "epochs", 0))
     emit(events.RunStarted(role=ROLE, trials=epochs, finished=0))
@@ -134,8 +139,10 @@ def learn(setup: Setup, store: Store, location: Location, emit: Callable[[events
         seconds=result.seconds,
         steps=result.steps,
         notes=tuple(result.notes),
+        trust=None if result.trust is None else result.trust.to_dict(),
     )
     store.add_event(FINISHED, made.to_dict())
+    remove_checkpoints(directory)  # only now: a search that is killed before goes on from them
     emit(events.RunFinished(role=ROLE, status="finished", reason=" ".join(made.notes) or None))
     return made
 

@@ -14,6 +14,7 @@ from nasturtium.supernets.one_shot import OneShot, OnlyPath
 from nasturtium.supernets.paths import CostBalanced, Fair, Independent, PathSampler
 from nasturtium.supernets.phases import Phase, shrinking_phases
 from nasturtium.supernets.proxyless import ProxylessNAS
+from nasturtium.supernets.ranking import Alone
 from nasturtium.supernets.searcher import Found, Run, Searcher, SearchResult
 from nasturtium.supernets.shrinking import train_shrinking
 from nasturtium.supernets.single_path import SinglePathResult, measure, train_single_path
@@ -24,6 +25,7 @@ from nasturtium.supernets.trust import Trust, measure_trust
 __all__ = [
     "DARTS",
     "ENAS",
+    "Alone",
     "AutoDeepLabSupernet",
     "CollapseWatch",
     "CostBalanced",

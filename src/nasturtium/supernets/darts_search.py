@@ -21,7 +21,7 @@ from nasturtium.supernets.mixture_gate import MixtureGate
 from nasturtium.supernets.path_step import batch_statistics
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.storage import start_from
-from nasturtium.training import checkpoint, evaluate, resolve_device
+from nasturtium.training import evaluate, resolve_device
 from nasturtium.training.evaluation import autocast, check_logits, outputs_of
 from nasturtium.training.randomness import derived_seed
 
@@ -84,14 +84,11 @@ class DARTSSearch:
         self.move_to(len(done.history) / method.epochs)  # no step did where all epochs came from the checkpoint
         self.net.eval()
         accuracy = evaluate(self.net, run.task, "validation", device=self.device).accuracy
-        result = SearchResult(
+        return SearchResult(
             found=self.found(accuracy, stopped=done.stopped), history=done.history, seconds=done.seconds,
             steps=done.steps, notes=self.notes(stopped=done.stopped),
             state={n: t.detach().cpu() for n, t in self.net.state_dict().items() if not n.startswith("gate.")},
         )  # fmt: skip
-        if run.directory is not None:
-            checkpoint.remove(run.directory)
-        return result
 
     # Training
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any
+
+from torch import Tensor
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.model import Supernet
@@ -16,11 +18,12 @@ from nasturtium.supernets.alternation import Batch, Moment, alternate, cosine
 from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.enas_controller import SharedController, Skips, Teaching
 from nasturtium.supernets.path_step import PathStep, batch_statistics, check_recipe, layout_of, lowered, require_open
+from nasturtium.supernets.ranking import Alone, check_ranking, check_sample, training_settings, without_defaults
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.single_path import measure
 from nasturtium.supernets.storage import start_from
 from nasturtium.tasks import Task
-from nasturtium.training import Recipe, checkpoint, resolve_device
+from nasturtium.training import Recipe, resolve_device
 from nasturtium.training.randomness import derived_seed
 
 MICRO = Recipe(
@@ -54,6 +57,8 @@ class ENAS:
         samples: Children of each of them.
         teaching: How the controller learns, `Teaching`.
         candidates: Children drawn at the end; 10 in the code.
+        sample: Networks, drawn uniformly, that are trained alone, so that the ranking's trust is known; 0 for none.
+        alone: How they are trained.
 
     Notes:
         The defaults are those of the authors' micro search; `ENAS.macro()` has those of the macro search, of which
@@ -90,6 +95,8 @@ class ENAS:
     samples: int = 10
     teaching: Teaching = field(default_factory=Teaching)
     candidates: int = 10
+    sample: int = 10
+    alone: Alone = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "restart_factor", "steps", "samples", "candidates", "restart"):
@@ -98,6 +105,7 @@ class ENAS:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"`{name}` must be an integer of 1 or more, got {value!r}.")
+        check_sample(self.sample)
         if not 0.0 < self.share < 1.0:
             raise InvalidInputError(f"`share` of the train images must be in (0, 1), got {self.share!r}.")
         if self.recipe.warmup:
@@ -157,7 +165,8 @@ class ENAS:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: the name of the method and its settings."""
-        return {"name": "enas", **asdict(self), "recipe": self.recipe.to_dict()}
+        values = {"name": "enas", **asdict(self), "recipe": self.recipe.to_dict(), "alone": self.alone.to_dict()}
+        return without_defaults(values)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ENAS:
@@ -165,6 +174,8 @@ class ENAS:
         values = {key: value for key, value in data.items() if key != "name"}
         if "recipe" in values:
             values["recipe"] = Recipe.from_dict(values["recipe"])
+        if "alone" in values:
+            values["alone"] = Alone.from_dict(values["alone"])
         if "teaching" in values:
             teaching = dict(values["teaching"])
             skips = teaching.get("skips")
@@ -196,7 +207,7 @@ class _Search:
             epochs=method.epochs,
             batch=self.batch,
             seed=run.seed,
-            facts={"method": method.to_dict(), "space": self.space.fingerprint},
+            facts={"method": training_settings(method.to_dict()), "space": self.space.fingerprint},
             device=self.device,
             directory=run.directory,
             share=method.share,
@@ -206,13 +217,17 @@ class _Search:
             report=run.report,
         )
         begin = time.perf_counter()
-        found = self.choose()
+        batches = calibration_batches(run.task, seed=derived_seed(run.seed, 3), device=self.device)
+        found = self.choose(batches)
         seconds = alternated.seconds + time.perf_counter() - begin
-        if run.directory is not None:
-            checkpoint.remove(run.directory)
+        checked = check_ranking(
+            self.supernet, self.space, run, sample=method.sample, alone=method.alone, batches=batches,
+            facts=method.to_dict(), epoch=method.epochs,
+        )  # fmt: skip
         return SearchResult(
-            found=found, history=alternated.history, seconds=seconds, steps=alternated.steps,
-            notes=self.notes(), state={k: v.detach().clone() for k, v in self.supernet.state_dict().items()},
+            found=checked.marked(found), history=alternated.history, seconds=seconds, steps=alternated.steps,
+            notes=(checked.note, *self.notes()), trust=checked.trust,
+            state={k: v.detach().clone() for k, v in self.supernet.state_dict().items()},
         )  # fmt: skip
 
     def step(self, batch: Batch, held_out: Iterator[Batch], moment: Moment) -> dict[str, Any]:
@@ -245,12 +260,11 @@ class _Search:
         self.supernet.set(child)
         return self.train.accuracy(*batch)
 
-    def choose(self) -> tuple[Found, ...]:
+    def choose(self, batches: Sequence[Tensor]) -> tuple[Found, ...]:
         """Distinct children of the controller, best first."""
         task, seed = self.run.task, derived_seed(self.run.seed, 3)
         drawn = self.controller.draw(Random(seed), self.method.candidates)
         children = list(dict.fromkeys(drawn))
-        batches = calibration_batches(task, seed=seed, device=self.device)
         found = []
         for child, log_probability in zip(children, self.controller.log_probabilities(children), strict=True):
             evaluation = measure(self.supernet, child, task, batches=batches)

@@ -29,6 +29,8 @@ from nasturtium.supernets.calibration import calibration_batches, recalibrate
 from nasturtium.supernets.genes import Cost, CostTables, Genes, Matrix, cost_tables
 from nasturtium.supernets.path_step import lowered
 from nasturtium.supernets.phases import Phase, kinds_of, shrinking_phases
+from nasturtium.supernets.ranking import Alone, check_ranking, check_sample, without_defaults
+from nasturtium.supernets.sampling import distinct
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.shrinking import ShrinkingResult, train_shrinking
 from nasturtium.supernets.single_path import measure
@@ -63,6 +65,8 @@ class OnceForAll:
         measured: Random sub-networks that are measured, of which the predictor learns from 80%.
         calibration: Images for recalibrating norms.
         evolution: How candidates are bred.
+        sample: Networks, drawn uniformly, that are trained alone, so that the ranking's trust is known; 0 for none.
+        alone: How they are trained.
 
     Reference:
         Cai et al. (2020), arXiv 1908.09791, sections 3.3 and 3.4. Differs from the paper: the architectures found keep
@@ -79,12 +83,15 @@ class OnceForAll:
     measured: int = 200
     calibration: int = 2000
     evolution: EvolutionSettings = field(default_factory=EvolutionSettings)
+    sample: int = 10
+    alone: Alone = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.measured < LEAST_PAIRS:
             raise InvalidInputError(
                 f"`epochs` must be at least 1 and `measured` at least 5, got {self.epochs!r} and {self.measured!r}."
             )
+        check_sample(self.sample)
         if self.metric not in ("macs", "params", "activations"):
             raise InvalidInputError(f"`metric` must be 'macs', 'params' or 'activations', got {self.metric!r}.")
         if not all(budget > 0 for budget in self.budgets):
@@ -93,13 +100,13 @@ class OnceForAll:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {
-            "type": "once_for_all",
-            **values,
+        values |= {
             "budgets": list(self.budgets),
             "recipe": self.recipe.to_dict(),
             "evolution": {**asdict(self.evolution), "own": dict(self.evolution.own)},
+            "alone": self.alone.to_dict(),
         }
+        return {"type": "once_for_all", **without_defaults(values)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> OnceForAll:
@@ -118,6 +125,8 @@ class OnceForAll:
             values["recipe"] = Recipe.from_dict(values["recipe"])
         if "evolution" in values:
             values["evolution"] = EvolutionSettings(**values["evolution"])
+        if "alone" in values:
+            values["alone"] = Alone.from_dict(values["alone"])
         if "budgets" in values:
             values["budgets"] = tuple(values["budgets"])
         return cls(**values)
@@ -218,14 +227,15 @@ class OnceForAll:
                 self.metric: best.costs[self.metric],
             } | ({"budget": budget} if self.budgets else {})  # fmt: skip
             found.append(Found(architecture=best.architecture, evidence=evidence))
+        seconds = training.seconds + time.perf_counter() - begin
+        checked = check_ranking(
+            shared, space, run, sample=self.sample, alone=self.alone, batches=batches, facts=self.to_dict(),
+            epoch=self.epochs,
+        )  # fmt: skip
         return SearchResult(
-            found=tuple(found),
-            history=training.history,
-            seconds=training.seconds + time.perf_counter() - begin,
-            steps=training.steps,
-            notes=(_worth(fitted, run.seed),),
-            state=shared.state_dict(),
-        )
+            found=checked.marked(found), history=training.history, seconds=seconds, steps=training.steps,
+            notes=(_worth(fitted, run.seed), checked.note), trust=checked.trust, state=shared.state_dict(),
+        )  # fmt: skip
 
 
 def least_cost(genes: Genes, cost: Cost) -> float:
@@ -280,19 +290,13 @@ def measured_pairs(
     """
     if batches is None:
         batches = calibration_batches(task, seed=seed, device=next(shared.parameters()).device)
-    rng = Random(derived_seed(seed, 4))
-    drawn: dict[str, Architecture] = {}
-    for _ in range(20 * count):
-        architecture = genes.space.sample(rng, "hierarchical")
-        drawn.setdefault(architecture.key, architecture)
-        if len(drawn) == count:
-            break
+    drawn = distinct(genes.space, count, Random(derived_seed(seed, 4)), how="hierarchical")
     accuracies = []
-    for number, architecture in enumerate(drawn.values()):
+    for number, architecture in enumerate(drawn):
         accuracies.append(measure(shared, architecture, task, batches=batches).accuracy)
         if report is not None:
             report(number + 1)
-    return genes.matrix(list(drawn.values())), np.array(accuracies)
+    return genes.matrix(drawn), np.array(accuracies)
 
 
 def specialized_network(shared: Supernet, architecture: Architecture, batches: Sequence[Tensor]) -> Network:

@@ -16,6 +16,8 @@ from nasturtium.model import Supernet, supernet
 from nasturtium.model.mix import Sum
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.calibration import calibration_batches
+from nasturtium.supernets.ranking import Alone, check_ranking, check_sample, without_defaults
+from nasturtium.supernets.sampling import distinct
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.shared_training import Circumstances, LossFunction, SharedTraining
 from nasturtium.supernets.single_path import measure
@@ -54,12 +56,14 @@ class OneShot:
         dropout: r, in [0, 1): at the end each of a decision's k branches is dropped with probability r^(1/k); see
             `nasturtium.model.mix.Sum`.
         ramp: Share of the training over which that probability rises linearly from 0, in [0, 1]; then it stays.
-        samples: Random architectures that are measured, at least 1; thousands in the paper.
+        samples: Different random architectures that are measured, at least 1; thousands in the paper.
         keep: How many of them, the best, the result has; 10 in the paper.
         recipe: How the weights are trained.
         parts: Of each batch, each with its own norms' statistics and pattern of dropped paths ("ghost" batches; 16 of a
             batch of 1,024 in the paper); see `Circumstances`.
         calibration: Train images from which norms' statistics are taken for each measured architecture.
+        sample: Networks, drawn uniformly, that are trained alone, so that the ranking's trust is known; 0 for none.
+        alone: How they are trained.
 
     Reference:
         Bender et al. (2018), "Understanding and simplifying one-shot architecture search", ICML, sections 3.1 to 3.4.
@@ -76,12 +80,15 @@ class OneShot:
     recipe: Recipe = field(default_factory=Recipe)
     parts: int = 1
     calibration: int = 2000
+    sample: int = 10
+    alone: Alone = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "samples", "keep", "parts"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"`{name}` must be an integer of 1 or more, got {value!r}.")
+        check_sample(self.sample)
         if not 0 <= self.dropout < 1 or not 0 <= self.ramp <= 1:
             raise InvalidInputError(
                 f"`dropout` must be in [0, 1) and `ramp` in [0, 1], got {self.dropout!r} and {self.ramp!r}."
@@ -89,7 +96,8 @@ class OneShot:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"type": "one_shot", **asdict(self), "recipe": self.recipe.to_dict()}
+        values = {"type": "one_shot", **asdict(self), "recipe": self.recipe.to_dict(), "alone": self.alone.to_dict()}
+        return without_defaults(values)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> OneShot:
@@ -104,6 +112,8 @@ class OneShot:
         require_known(values, [f.name for f in fields(cls)], "One-Shot")
         if "recipe" in values:
             values["recipe"] = Recipe.from_dict(values["recipe"])
+        if "alone" in values:
+            values["alone"] = Alone.from_dict(values["alone"])
         return cls(**values)
 
     def ramp_at(self, progress: float) -> float:
@@ -160,8 +170,7 @@ class OneShot:
         shared = self._made(space, run.task, run.seed)
         training = self.train(shared, run)
         begin = time.perf_counter()
-        rng = Random(derived_seed(run.seed, 4))
-        drawn = dict.fromkeys(space.sample(rng) for _ in range(self.samples))
+        drawn = distinct(space, self.samples, Random(derived_seed(run.seed, 4)))
         batches = calibration_batches(run.task, images=self.calibration, seed=run.seed, device=training.device)
         found = []
         for architecture in drawn:
@@ -173,10 +182,15 @@ class OneShot:
                 )
             )
         found.sort(key=lambda f: (-f.evidence["shared_accuracy"], f.evidence["shared_loss"]))
+        seconds = training.seconds + time.perf_counter() - begin
+        checked = check_ranking(
+            shared, space, run, sample=self.sample, alone=self.alone, batches=batches, facts=self.to_dict(),
+            epoch=self.epochs,
+        )  # fmt: skip
         return SearchResult(
-            found=tuple(found[: self.keep]), history=tuple(training.history),
-            seconds=training.seconds + time.perf_counter() - begin, steps=self.epochs * training.steps,
-            notes=(f"{len(drawn)} random architectures were measured by shared weights.",),
+            found=checked.marked(found[: self.keep]), history=tuple(training.history), seconds=seconds,
+            steps=self.epochs * training.steps, trust=checked.trust,
+            notes=(f"{len(drawn)} random architectures were measured by shared weights.", checked.note),
             state={name: tensor.detach().clone() for name, tensor in shared.state_dict().items()},
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ from nasturtium.supernets.proxyless_gate import PrunedBinary
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.single_path import measure
 from nasturtium.supernets.storage import start_from
-from nasturtium.training import checkpoint, resolve_device
+from nasturtium.training import resolve_device
 from nasturtium.training.randomness import derived_seed
 
 if TYPE_CHECKING:
@@ -87,8 +87,6 @@ class ProxylessSearch:
         begin = time.perf_counter()
         found, notes = self.derive()
         seconds = alternated.seconds + time.perf_counter() - begin
-        if run.directory is not None:
-            checkpoint.remove(run.directory)
         return SearchResult(
             found=(found,), history=alternated.history, seconds=seconds, steps=alternated.steps, notes=notes,
             state={k: v.detach().clone() for k, v in self.supernet.state_dict().items()},

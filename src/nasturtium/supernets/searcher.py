@@ -10,7 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from nasturtium.space import Architecture, Space
+from nasturtium.supernets.trust import Trust
 from nasturtium.tasks import Task
+from nasturtium.training import checkpoint
 
 
 def ignore(record: Mapping[str, float]) -> None:
@@ -26,9 +28,9 @@ class Run:
         seed: Determines everything random.
         device: "cpu", "cuda", "cuda:1" or "auto".
         directory: Where checkpoints are written, so that the same call goes on exactly where it was stopped; None for
-            nowhere.
+            nowhere. They stay when the search is done, until `remove_checkpoints`.
         initial: Weights to start from, by the supernet's own names; names that are missing keep their random start.
-        report: Called with a record of progress after each epoch.
+        report: Called with a record of progress after each epoch, and after each network that is trained alone.
     """
 
     task: Task
@@ -37,6 +39,12 @@ class Run:
     directory: Path | None = None
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     report: Callable[[Mapping[str, float]], None] = ignore
+
+
+def remove_checkpoints(directory: Path) -> None:
+    """Delete the checkpoints of a search that is done, and whose result is kept; nothing else."""
+    for path in sorted(directory.rglob(checkpoint.FILE)):
+        checkpoint.remove(path.parent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +66,14 @@ class SearchResult:
     history: tuple[Mapping[str, float], ...]
     """One record an epoch: "epoch" (from 1), "loss", "seconds", and the method's own."""
     seconds: float
-    """Wall-clock time of training and choosing, resumed parts included."""
+    """Wall-clock time of training and choosing, resumed parts included; without that of checking the ranking."""
     steps: int
     """Optimiser steps on weights."""
     notes: tuple[str, ...] = ()
     """Sentences for people: warnings of a collapse, why it stopped early."""
+    trust: Trust | None = None
+    """How the ranking by shared weights agrees with that of networks trained alone; None where none was asked for, and
+    for methods that do not rank networks by shared weights."""
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     """The shared weights at the end, by the supernet's names."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -34,14 +35,25 @@ def save(supernet: Supernet, path: str | Path) -> None:
     target = Path(path)
     header = {"decisions": decisions_of(supernet), "graph": fingerprint_of(supernet)}
     text = json.dumps({"version": VERSION, "kind": "supernet", **header})
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
+    replace_file(target, safetensors_bytes(state, metadata={"nasturtium": text}))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one step: at any instant it is the old one or the new one, whole. Makes its folder.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
-        partial.write_bytes(safetensors_bytes(state, metadata={"nasturtium": text}))
-        partial.replace(target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(f"The supernet cannot be written to {str(target)!r}: {error}.") from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StoreError(f"{str(path)!r} cannot be written: {error}.") from error
 
 
 def load(supernet: Supernet, path: str | Path) -> None:

@@ -65,6 +65,11 @@ class Trust:
             "ordered alike."
         )
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """Its numbers as metrics: "<name>", with "_low", "_high" and "_networks"; those that there are."""
+        found = {name: self.tau, f"{name}_low": self.low, f"{name}_high": self.high, f"{name}_networks": float(self.n)}
+        return {key: value for key, value in found.items() if not math.isnan(value)}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, with the sentence; NaN is null."""
         values = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
