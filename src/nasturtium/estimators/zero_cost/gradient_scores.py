@@ -175,7 +175,10 @@ def zico_of(by_batch: Sequence[Sequence[Tensor]]) -> float:
     score, counted = 0.0, 0
     for layer in zip(*by_batch, strict=True):
         stacked = torch.stack(layer).double()
-        spread = stacked.std(0, correction=0)
+        moved = (
+            stacked - stacked[0]
+        )  # so that equal gradients have a spread of exactly 0; `std` takes three times as long
+        spread = (moved.square().mean(0) - moved.mean(0).square()).clamp_min(0).sqrt()
         varies = spread > 0
         ratio = float((stacked.abs().mean(0)[varies] / spread[varies]).sum())
         if ratio > 0:
