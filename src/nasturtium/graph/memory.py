@@ -1,9 +1,10 @@
 """Peak memory of a graph: how many bytes of activations are alive at the worst moment.
 
 Two conventions. *Liveness* (the default, and what the bare name `peak_memory` means): nodes run one after another in
-the given order; a tensor lives from its production to its last use; what an operation may write over its input costs
-no second buffer; inputs count while they are needed; outputs live to the end. *conv_in_out*: the published model of
-MCUNet, which looks at convolutions only. Weights, im2col buffers and code are not activations and are not counted.
+the given order, or in the best one where that is asked for; a tensor lives from its production to its last use; what
+an operation may write over its input costs no second buffer; inputs count while they are needed; outputs live to the
+end. *conv_in_out*: the published model of MCUNet, which looks at convolutions only. Weights, im2col buffers and code
+are not activations and are not counted.
 
 Flash of a graph: how many bytes its weights take where they are stored, batch norms folded into what precedes them.
 """
@@ -11,11 +12,14 @@ Flash of a graph: how many bytes its weights take where they are stored, batch n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
-from nasturtium.graph.operations import Add, BatchNorm, Conv, Linear, Operation, Shape
+from nasturtium.graph.downsets import Step
+from nasturtium.graph.operations import Add, BatchNorm, Conv, Input, Linear, Operation, Shape
+from nasturtium.graph.order import STATES, Order, best_order
 
 if TYPE_CHECKING:
     from nasturtium.graph.graph import Graph
@@ -27,7 +31,7 @@ BITS = {
 """Bits of one element, by the name of its type."""
 
 CONVENTIONS = ("liveness", "conv_in_out")
-SCHEDULES = ("given",)
+SCHEDULES = ("given", "optimal")
 
 
 def peak_memory(
@@ -45,7 +49,9 @@ def peak_memory(
         graph: The network; what serves training-only outputs alone is left out.
         dtype: Type of an activation, a key of `BITS`.
         batch: Samples at once.
-        schedule: Order of execution; "given" is the order in which `forward` ran.
+        schedule: Order of execution. "given" is the order in which `forward` ran; "optimal" the one of least peak,
+            found by `best_schedule`, which says whether it is proven: where it is not, this is the peak of the best
+            order found.
         inplace_depthwise: Whether a depthwise convolution writes its result over its input, channel by channel, so
             that it needs one output channel beside its input (TinyEngine).
         convention: "liveness", or "conv_in_out": at each convolution its input and output, and the tensors that wait
@@ -55,24 +61,71 @@ def peak_memory(
         Bytes; 0 under "conv_in_out" for a graph without convolutions.
 
     Raises:
-        InvalidInputError: an unknown dtype, schedule or convention, or a batch below 1.
+        InvalidInputError: an unknown dtype, schedule or convention, a batch below 1, or another schedule than "given"
+            with the convention "conv_in_out", which is about that order.
 
     Reference:
         Lin et al. 2020, "MCUNet: Tiny Deep Learning on IoT Devices", arXiv 2007.10319, section 3.2 (in-place
         depthwise); the convention "conv_in_out" reproduces the activation column of its repository.
     """
-    if dtype not in BITS:
-        raise UnknownNameError("dtype", dtype, BITS)
     if convention not in CONVENTIONS:
         raise UnknownNameError("convention", convention, CONVENTIONS)
     if schedule not in SCHEDULES:
         raise UnknownNameError("schedule", schedule, SCHEDULES)
+    elements = _Elements(graph, bits=_bits(dtype, batch))
+    if convention == "conv_in_out":
+        if schedule != "given":
+            raise InvalidInputError(
+                f'The convention "conv_in_out" is about the given order, got schedule={schedule!r}. Leave one of the '
+                "two out."
+            )
+        return elements.at_convolutions(inplace_depthwise=inplace_depthwise)
+    if schedule == "optimal":
+        return best_order(elements.steps(inplace_depthwise=inplace_depthwise)).peak
+    return elements.alive(inplace_depthwise=inplace_depthwise)
+
+
+def best_schedule(
+    graph: Graph,
+    dtype: str = "int8",
+    *,
+    batch: int = 1,
+    inplace_depthwise: bool = False,
+    states: int = STATES,
+) -> Order:
+    """The order of execution of least peak memory, under the convention "liveness".
+
+    Exact where the search ends, which it does for the networks of the zoo (`Order.is_optimal`); where it would look
+    at more than `states` sets of nodes, the best order found, with a lower bound that holds for every order.
+
+    Args:
+        graph: The network; what serves training-only outputs alone is left out.
+        dtype: Type of an activation, a key of `BITS`.
+        batch: Samples at once.
+        inplace_depthwise: As for `peak_memory`.
+        states: Sets of nodes to look at, at most.
+
+    Returns:
+        The order, whose `steps` are numbers of nodes, its peak and the lower bound, in bytes.
+
+    Raises:
+        InvalidInputError: an unknown dtype, or a batch below 1.
+
+    Reference:
+        See `nasturtium.graph.order`.
+    """
+    elements = _Elements(graph, bits=_bits(dtype, batch))
+    found = best_order(elements.steps(inplace_depthwise=inplace_depthwise), states=states)
+    return replace(found, steps=tuple([elements.order[i] for i in found.steps]))
+
+
+def _bits(dtype: str, batch: int) -> int:
+    """Bits of one element of a whole batch."""
+    if dtype not in BITS:
+        raise UnknownNameError("dtype", dtype, BITS)
     if not isinstance(batch, int) or batch < 1:
         raise InvalidInputError(f"`batch` must be an integer of at least 1, got {batch!r}.")
-    elements = _Elements(graph, bits=BITS[dtype] * batch)
-    if convention == "conv_in_out":
-        return elements.at_convolutions(inplace_depthwise=inplace_depthwise)
-    return elements.alive(inplace_depthwise=inplace_depthwise)
+    return BITS[dtype] * batch
 
 
 BIAS_BYTES = 4
@@ -211,6 +264,30 @@ class _Elements:
             if self.last[source] == i and self.size[source] >= size:
                 return size // shape[0]
         return size
+
+    def steps(self, *, inplace_depthwise: bool) -> list[Step]:
+        """The nodes as steps of a schedule, numbered by their place in the order."""
+        place = {i: k for k, i in enumerate(self.order)}
+        kept = {output.node for output in self.graph.outputs}
+        steps = []
+        for i in self.order:
+            node = self.graph.nodes[i]
+            sizes = [self.size[j] for j in node.inputs]
+            over = [k for k in overwritable(node.operation, sizes, self.size[i]) if sizes[k] == self.size[i]]
+            beside = None
+            if inplace_depthwise and is_depthwise(node.operation, self.graph.input_shapes(node)):
+                beside = (place[node.inputs[0]], self.size[i] // node.shape[0]) if sizes[0] >= self.size[i] else None
+            steps.append(
+                Step(
+                    size=self.size[i],
+                    reads=tuple([place[j] for j in node.inputs]),
+                    over=tuple([place[node.inputs[k]] for k in over]),
+                    beside=beside,
+                    kept=i in kept,
+                    first=isinstance(node.operation, Input),
+                )
+            )
+        return steps
 
     def at_convolutions(self, *, inplace_depthwise: bool) -> int:
         """The most bytes of input, output and waiting residuals at a convolution."""
