@@ -16,6 +16,7 @@ from rich.text import Text
 
 from nasturtium.cli.output import shown
 from nasturtium.study import events
+from nasturtium.study.checking import ROLE as CHECK
 from nasturtium.study.method import ROLE as METHOD
 from nasturtium.trial import (
     Constraint,
@@ -27,6 +28,7 @@ from nasturtium.trial import (
 )
 
 TITLES = {
+    "check": "check of the scores",
     "method": "shared weights",
     "search": "search",
     "baseline:random": "random search",
@@ -81,6 +83,8 @@ class Progress:
                 self.running[event.proposal.number] = ""
             case events.EpochReported() if event.role == METHOD:
                 self._learnt(event)
+            case events.EpochReported() if event.role == CHECK:
+                self.running = {event.number: f"network {event.step} of {self.budget}"}
             case events.EpochReported():
                 values = [shown(k, v) for k, v in event.report.items() if k == self.objectives[0].metric]
                 self.running[event.number] = f"epoch {event.step} {' '.join(values)}"
@@ -101,7 +105,7 @@ class Progress:
         self.failures = Counter()
         if not self.live and not self.quiet:
             done = f", {event.finished} of them done before" if event.finished else ""
-            unit = "epochs" if event.role == METHOD else "trials"
+            unit = {METHOD: "epochs", CHECK: "networks"}.get(event.role, "trials")
             self._say(f"{TITLES.get(event.role, event.role)}: {event.trials or 'some'} {unit}{done}")
 
     def _learnt(self, event: events.EpochReported) -> None:

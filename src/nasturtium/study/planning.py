@@ -105,7 +105,7 @@ def plan(space: Any, task: Any, *, samples: int = SAMPLES, **settings: Any) -> P
         InvalidInputError: an argument cannot be used.
     """
     setup = read_setup(space, task, **settings)
-    problem, rng = problem_of(setup), Random(f"plan {setup.options.seed}")
+    problem, rng = problem_of(setup, features=False), Random(f"plan {setup.options.seed}")
     drawn = [setup.space.sample(rng) for _ in range(samples)]
     costs = [problem.cheap_metrics(architecture) for architecture in drawn]
     limits = [c for c in setup.constraints if c.metric in costs[0]]

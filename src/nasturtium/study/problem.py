@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from nasturtium.estimators.protocol import Described
 from nasturtium.graph import Cost, CostModel, trace
 from nasturtium.space import Architecture
 from nasturtium.study.arguments import Setup
+from nasturtium.study.scores import Scores, WithScores, asked_of, check_names
 from nasturtium.trial import Problem
 
 CHEAP = ("params", "macs", "activations", "peak_memory", "irregularity", "kernels")
@@ -38,19 +40,33 @@ class CheapMetrics(Mapping[str, float]):
         return len(CHEAP)
 
 
-def problem_of(setup: Setup) -> Problem:
+def problem_of(setup: Setup, folder: Path | None = None, *, features: bool = True) -> Problem:
     """The problem of a search; costs and canonical hashes are remembered for as long as it lives.
 
-    Where the estimator is `Described` (a table), identity and costs are those that it knows.
+    Where the estimator is `Described` (a table), identity and costs are those that it knows. Elsewhere the strategy may
+    ask for zero-cost scores as features: `BayesianOptimization(features=["synflow", "naswot"])`.
+
+    Args:
+        setup: Of the search.
+        folder: Where scores are kept; None for memory only.
+        features: Whether scores that the strategy asks for are among the cheap metrics.
+
+    Raises:
+        UnknownNameError: the strategy asks for a feature that is neither a cost nor a zero-cost score.
+        InvalidInputError: it asks for what the estimator measures.
     """
     if isinstance(setup.estimator, Described):
         return _problem(setup, setup.estimator.cheap_metrics, setup.estimator.key)
     inputs, context = tuple(setup.task.input_shape), setup.task.context
     model = CostModel(inputs, **context)
     keys: dict[Architecture, str] = {}
+    names = check_names(asked_of(setup.strategy), CHEAP, setup.estimator) if features else ()
+    options = setup.options
+    scores = Scores(names, setup.task, options.seed, options.threads, options.device, folder)
 
     def cheap(architecture: Architecture) -> Mapping[str, float]:
-        return CheapMetrics(model(architecture.block))
+        costs = CheapMetrics(model(architecture.block))
+        return WithScores(costs, lambda: scores.of(architecture, key(architecture)), names) if names else costs
 
     def key(architecture: Architecture) -> str:
         if architecture not in keys:

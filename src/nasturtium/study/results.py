@@ -15,6 +15,7 @@ import numpy as np
 from nasturtium.errors import NasturtiumError, StoreError
 from nasturtium.space import Architecture, Space
 from nasturtium.study.arguments import stored_objectives
+from nasturtium.study.checking import checked
 from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
 from nasturtium.study.database import Location, locate
 from nasturtium.study.method import Learned, learned
@@ -260,9 +261,15 @@ class Study:
         return found
 
     @property
+    def ranking_check(self) -> Mapping[str, Any] | None:
+        """How far the estimator's ranking agrees with training, as it found itself; None where it does not say so."""
+        found: Mapping[str, Any] | None = self._read(checked)
+        return found
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on how far to trust the result: of the method, and of shared weights that ranked the networks."""
-        found = []
+        """Sentences on how far to trust the result: of the method, and of scores or shared weights that ranked."""
+        found = list((self.ranking_check or {}).get("notes", ()))
         method = self.learned
         if method is not None:
             found.append(f"{method.name} took {format_seconds(method.seconds)} before these trainings.")

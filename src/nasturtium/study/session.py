@@ -29,6 +29,7 @@ from nasturtium.study.arguments import (
     read_task,
     stored_objectives,
 )
+from nasturtium.study.checking import check_ranking
 from nasturtium.study.codec import describe, restore
 from nasturtium.study.database import Location, locate
 from nasturtium.study.executors import Executor, InProcess, Observer
@@ -39,6 +40,7 @@ from nasturtium.study.problem import problem_of
 from nasturtium.study.references import Listed
 from nasturtium.study.results import Study, StudyInterrupted
 from nasturtium.study.runner import Runner, Schedule
+from nasturtium.study.scores import FOLDER
 from nasturtium.study.store import Store, StudyRecord
 from nasturtium.study.worker import MARK
 from nasturtium.trial import Constraint, Problem
@@ -252,7 +254,7 @@ def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> 
     record = _record(setup)
     if _needs_processes(setup.options):
         _shareable(setup, record)
-    problem = problem_of(setup)
+    problem = problem_of(setup, location.files / FOLDER)
     if not _exists(location):
         if setup.method is not None:
             setup.method.check(setup.space, setup.task)
@@ -292,6 +294,7 @@ def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, loca
     store.add_event("started", {"pid": os.getpid(), "versions": versions(), "options": record.settings["options"]})
     try:
         with _interruptible():
+            check_ranking(setup, store, location, emit)
             found = None if setup.method is None else learn(setup, store, location, emit)
             for role, strategy, budget, seed in _runs(setup, store, problem, found):
                 run = store.ensure_run(role, budget)

@@ -213,11 +213,15 @@ class ZeroCost:
         """
         said = ", ".join(self.names)
         if not self.sample:
-            return {"notes": [f"Unchecked: how well {said} rank networks of this space is not known (sample=0)."]}
+            return {
+                "notes": [f"Unchecked: how well the scores {said} rank networks of this space is not known (sample=0)."]
+            }
         try:
             job.task.split("train")
         except DataError as error:
-            return {"notes": [f"Unchecked: how well {said} rank networks of this space is not known. {error}"]}
+            return {
+                "notes": [f"Unchecked: how well the scores {said} rank networks of this space is not known. {error}"]
+            }
         with torch_threads(job.threads):
             came = check_scores(
                 with_baselines(self, job.seed), space, job, reference=self.alone, n=self.sample,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.strategies.candidates import Candidates
+from nasturtium.strategies.learned.features import described, read_features, with_features
 from nasturtium.strategies.learned.pool import Pool
 from nasturtium.strategies.learned.rounds import Choice, Rounds, seed_of, source
 from nasturtium.strategies.learned.wishes import Wishes
@@ -44,6 +46,8 @@ class Bananas:
         bound: For "mape": a value of the objective that no network reaches; None takes one standard deviation beyond
             the best. For one objective.
         encoding: "auto" (paths where the space is of cells, else decisions), or a name of `surrogates.Encoder`.
+        features: Cheap metrics beside the encoding, such as "params" or the zero-cost score "synflow", which is worked
+            out for each candidate where no table has it; none in the paper.
 
     Notes:
         Differs from the paper: the ensemble's targets are standardised, and its number of updates is bounded (see
@@ -69,6 +73,7 @@ class Bananas:
     loss: Literal["mae", "mape"] = "mae"
     bound: float | None = None
     encoding: str = "auto"
+    features: Sequence[str] = ()
     _problem: Problem = field(init=False, repr=False, compare=False)
     _wishes: Wishes = field(init=False, repr=False, compare=False)
     _encoder: Encoder = field(init=False, repr=False, compare=False)
@@ -89,8 +94,13 @@ class Bananas:
         for name, options in (("acquisition", get_args(Acquisition)), ("loss", ("mae", "mape"))):
             if getattr(self, name) not in options:
                 raise InvalidInputError(f"`{name}` must be one of {', '.join(options)}, got {getattr(self, name)!r}.")
+        self.features = read_features(self.features)
         if self.bound is not None and self.loss != "mape":
             raise InvalidInputError(f"`bound` is of loss='mape', got bound={self.bound!r} with loss={self.loss!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings as plain JSON."""
+        return described(self)
 
     def setup(self, problem: Problem) -> None:
         """Take the problem; forget all else.
@@ -146,8 +156,10 @@ class Bananas:
             return np.empty((model.members, len(pool), 0))
         # All is learnt as if it were to be large: the bound lies beyond the best.
         learnt = [t.architecture for t in trials]
-        model.fit(self._encoder.encode(learnt), np.multiply(signs, targets))
-        return np.multiply(signs, model.predict_members(self._encoder.encode(pool.architectures, like=learnt)))
+        rows, others = self._encoder.encode(learnt), self._encoder.encode(pool.architectures, like=learnt)
+        rows, others = with_features(self._problem, self.features, learnt, pool.architectures, rows, others)
+        model.fit(rows, np.multiply(signs, targets))
+        return np.multiply(signs, model.predict_members(others))
 
     def _score(
         self, start: int, trials: list[Trial], pool: Pool, predicted: NDArray[np.float64]

@@ -57,7 +57,8 @@ class BayesianOptimization:
         kappa: Weight of the uncertainty in "ucb".
         kernels: "auto", or summed kernels, see `surrogates.Kernels`: of "decisions", "additive", "ordered", "paths",
             "wl"; or lists of these, each for a process of its own: all processes are then believed equally.
-        features: Cheap metrics that the model sees too: costs such as "params", or zero-cost scores that a table has.
+        features: Cheap metrics that the model sees too: costs such as "params", or zero-cost scores such as "synflow",
+            which are worked out for each candidate where no table has them: about a second each.
         candidates: Random networks among those that are looked at.
         parents: The best networks whose neighbours are looked at.
         most: Trials that are learnt from; of more, the best half and the latest half of so many.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.errors import InvalidInputError
 from nasturtium.space import Architecture
 from nasturtium.strategies.candidates import Candidates
+from nasturtium.strategies.learned.features import read_features, with_features
 from nasturtium.strategies.learned.pool import Pool
 from nasturtium.strategies.learned.rounds import Choice, Rounds, seed_of, source
 from nasturtium.strategies.learned.wishes import Wishes
@@ -42,6 +42,7 @@ class PredictorGuided:
         explore: Share of a round that is drawn from the better half of the ranking, where the rest is its top; 0.5 is
             the paper's.
         features: Cheap metrics, such as "params", "macs" or a zero-cost score, that are features beside the encoding.
+            A score that no table has is worked out for each candidate, which takes about a second: lower `candidates`.
         encoding: "auto" (paths where the space is of cells, else decisions), or a name of `surrogates.Encoder`.
 
     Notes:
@@ -78,8 +79,7 @@ class PredictorGuided:
                 raise InvalidInputError(f"`{name}` must be an integer of {least} or more, got {value!r}.")
         if not 0 <= self.explore <= 1:
             raise InvalidInputError(f"`explore` must be a share in [0, 1], got {self.explore!r}.")
-        if isinstance(self.features, str):
-            raise InvalidInputError(f"`features` must be a list of names, got the text {self.features!r}.")
+        self.features = read_features(self.features)
         check_regressor(self.regressor, self.options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,7 +134,8 @@ class PredictorGuided:
     def _predict(self, start: int, trials: list[Trial], asked: list[Architecture]) -> NDArray[np.float64]:
         """`(n, outputs)`, a regressor for each."""
         learnt = [t.architecture for t in trials]
-        rows, others = self._rows(learnt, asked)
+        rows, others = self._encoder.encode(learnt), self._encoder.encode(asked, like=learnt)
+        rows, others = with_features(self._problem, self.features, learnt, asked, rows, others)
         targets = self._wishes.targets(trials)
         predicted = np.empty((len(asked), targets.shape[1]))
         for place, signs in enumerate(self._wishes.signs(learnt[0])):
@@ -147,32 +148,6 @@ class PredictorGuided:
             said = np.asarray(model.predict(others), dtype=np.float64).reshape(len(asked))
             predicted[:, place] = signs * (said * scale + centre)
         return predicted
-
-    def _rows(
-        self, learnt: list[Architecture], asked: list[Architecture]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Encodings, beside them the features, standardised over the trials."""
-        rows, others = self._encoder.encode(learnt), self._encoder.encode(asked, like=learnt)
-        if not self.features:
-            return rows, others
-        given, wanted = self._costs(learnt), self._costs(asked)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a column may be unknown throughout
-            centre, scale = np.nanmean(given, axis=0), np.nanstd(given, axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        # What is unknown stands in the middle.
-        known, asked_for = (np.nan_to_num((costs - centre) / scale) for costs in (given, wanted))
-        return np.hstack([rows, known]), np.hstack([others, asked_for])
-
-    def _costs(self, architectures: list[Architecture]) -> NDArray[np.float64]:
-        rows = []
-        for architecture in architectures:
-            metrics = self._problem.cheap_metrics(architecture)
-            for name in self.features:
-                if name not in metrics:
-                    raise UnknownNameError("cheap metric", name, list(metrics))
-            rows.append([float(metrics[name]) for name in self.features])
-        return np.array(rows)
 
     def _score(
         self, start: int, trials: list[Trial], pool: Pool, predicted: NDArray[np.float64]
