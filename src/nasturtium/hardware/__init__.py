@@ -11,15 +11,30 @@ from typing import TYPE_CHECKING
 from nasturtium.hardware.device import BUILT_IN, Device, add_device, device, devices, load_devices
 from nasturtium.hardware.measurement import Conditions, Measurement
 
-_NAMES: dict[str, tuple[str, ...]] = {}
+_NAMES: dict[str, tuple[str, ...]] = {
+    "measuring": ("Plan", "calibrate", "measure", "measure_all"),
+}
 """Names by module of this room; a name must not be that of a module."""
 
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["BUILT_IN", "Conditions", "Device", "Measurement", "add_device", "device", "devices", "load_devices"]
+__all__ = [
+    "BUILT_IN",
+    "Conditions",
+    "Device",
+    "Measurement",
+    "Plan",
+    "add_device",
+    "calibrate",
+    "device",
+    "devices",
+    "load_devices",
+    "measure",
+    "measure_all",
+]
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
-    pass
+    from nasturtium.hardware.measuring import Plan, calibrate, measure, measure_all
 
 
 def __getattr__(name: str) -> object:

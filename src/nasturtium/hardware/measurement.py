@@ -34,10 +34,14 @@ class Conditions:
     """How long measuring took."""
     versions: tuple[tuple[str, str], ...] = ()
     """Of Python and the runtime's packages, sorted by name."""
+    clock: str = "wall"
+    """"processor" (time of the process; on one thread it is what the wall clock says of a free machine) or "wall"."""
+    wall: float | None = None
+    """Median by the wall clock, in seconds."""
     reference: float | None = None
-    """Seconds of the reference kernel that the result is stated for; None where the raw clock is stated.
+    """Seconds of the reference kernel that the result is stated for; None for those that were observed.
 
-    Every process times the network and the reference in turns. The result is the ratio of the two, times this.
+    Every process times the network and the reference in turns, and what the two have in common is taken out.
     """
     observed_reference: float | None = None
     """Seconds that the reference kernel took while measuring (median): above `reference` on a slower or busy day."""
