@@ -25,8 +25,11 @@ COMMANDS = {
     "zoo": ("zoo:zoo", "The published search spaces and networks: size, task, paper."),
     "space": ("spaces:space", "What a search space holds: size, choices, distribution of costs."),
     "cost": ("spaces:cost", "Parameters, MACs, activations, peak memory of a network."),
+    "design": ("design:design", "Which space to search, and how to scale a network: TinyNAS, error distributions."),
     "proxies": ("proxies:proxies", "How far zero-cost proxies can be trusted on a space and your data."),
     "compat": ("compat:compat", "Which method that shares weights goes with which space, and why not."),
+    "device": ("device:device", "Devices: list, describe your own, measure a network on one."),
+    "agent": ("agent:agent", "Measure latencies for another machine."),
     "bench": ("bench:bench", "Compare search strategies on tables of known results, over many seeds."),
 }
 INTERRUPTED = 130

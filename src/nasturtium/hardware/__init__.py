@@ -12,6 +12,7 @@ from nasturtium.hardware.device import BUILT_IN, Device, add_device, device, dev
 from nasturtium.hardware.measurement import Conditions, Measurement
 
 _NAMES: dict[str, tuple[str, ...]] = {
+    "energy": ("Energy", "measure_energy"),
     "measuring": ("Plan", "calibrate", "measure", "measure_all"),
 }
 """Names by module of this room; a name must not be that of a module."""
@@ -22,6 +23,7 @@ __all__ = [
     "BUILT_IN",
     "Conditions",
     "Device",
+    "Energy",
     "Measurement",
     "Plan",
     "add_device",
@@ -31,9 +33,11 @@ __all__ = [
     "load_devices",
     "measure",
     "measure_all",
+    "measure_energy",
 ]
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from nasturtium.hardware.energy import Energy, measure_energy
     from nasturtium.hardware.measuring import Plan, calibrate, measure, measure_all
 
 

@@ -150,7 +150,7 @@ def processor() -> str:
     """The processor's name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.lower().startswith(("model name", "hardware", "model\t")):
+            if line.lower().startswith(("model name", "hardware")):
                 return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
