@@ -133,7 +133,6 @@ def test_binary_draws_by_the_softmax_and_takes_the_likeliest_in_evaluation() -> 
         assert drawn[index] / DRAWS == pytest.approx(p, abs=TOLERANCE)
     given = gate.eval().weights("layers.1.op", 3)
     assert (given.index, given.gates) == (1, None)
-    assert float(gate.log_probability().detach()) == pytest.approx(math.log(5 / 8))
 
 
 def test_two_paths_are_drawn_without_replacement_and_renormalised() -> None:
@@ -242,5 +241,3 @@ def test_bad_arguments_are_refused() -> None:
         Sum(COUNTS, rate=1.0, seed=0)
     with pytest.raises(InvalidInputError, match="'two'"):
         Binary(COUNTS, paths="three", seed=0)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match="run the supernet"):
-        Binary(COUNTS, seed=0).log_probability()

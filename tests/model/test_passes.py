@@ -14,8 +14,10 @@ from nasturtium.blocks.darts_cell import Cell, DilConv, Edge, Node, Nothing, Poo
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph import operations as ops
 from nasturtium.graph.tensor import Tensor as Symbol
-from nasturtium.model import Sigmoid, Softmax, Supernet, supernet
+from nasturtium.model import Sigmoid, Softmax, Sum, Supernet, supernet
 from nasturtium.model.elastic import Elastic
+from nasturtium.model.fast_mixture import PREPARED, FastExecutor
+from nasturtium.model.mixing import EXECUTORS
 from nasturtium.model.mixture import write_program
 from nasturtium.model.passes import kernels
 from nasturtium.model.passes.expressions import Apply, Combine, Expression, Join, Rules, Split, express
@@ -94,7 +96,35 @@ class Tied:
         return self.values[:count]
 
 
+class Numbers:
+    """Weights among numbers and tensors, of which some branches have none: PC-DARTS, DARTS-, One-Shot at once."""
+
+    def __init__(self, shared: Supernet, dtype: torch.dtype) -> None:
+        self.values = torch.linspace(-0.5, 1.5, 8, dtype=dtype).requires_grad_()
+        rng = Random(len(shared.mixed))
+        kinds = ["tensor", 0.0, 1.0, 0.3, 1]
+        self.kinds: dict[str, list[Any]] = {}
+        for name, count in shared.mixed.items():
+            drawn = [rng.choice(kinds) for _ in range(count)]
+            self.kinds[name] = drawn if any(drawn) else [1.0] * count
+
+    def weights(self, decision: str, count: int) -> list[Tensor | float]:
+        return [self.values[i] if kind == "tensor" else kind for i, kind in enumerate(self.kinds[decision])]
+
+
+class Ones:
+    """The sum of One-Shot."""
+
+    def weights(self, decision: str, count: int) -> list[float]:
+        return [1.0] * count
+
+
 def gate_of(kind: str, shared: Supernet, dtype: torch.dtype) -> tuple[Any, list[Tensor]]:
+    if kind == "ones":
+        return Ones(), []
+    if kind == "numbers":
+        numbers = Numbers(shared, dtype)
+        return numbers, [numbers.values]
     if kind == "tied":
         tied = Tied(dtype)
         return tied, [tied.values]
@@ -112,12 +142,13 @@ def outcome(shared: Supernet, gate: Any, wanted: list[Tensor], x: Tensor, *, opt
     loss = (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum() + y.square().sum()
     gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     found = {f"gradient {i}": torch.zeros(()) if g is None else g for i, g in enumerate(gradients)}
+    found["without"] = torch.tensor([g is None for g in gradients])
     found |= {name: value.clone() for name, value in shared.state_dict().items()}
     shared.load_state_dict(before)
     return {"output": y.detach(), **found}
 
 
-@pytest.mark.parametrize(("seed", "kind"), [(0, "softmax"), (1, "sigmoid"), (2, "tied")])
+@pytest.mark.parametrize(("seed", "kind"), [(0, "softmax"), (1, "sigmoid"), (2, "tied"), (3, "numbers"), (1, "ones")])
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_outcomes_are_those_of_the_plain_mixture(name: str, seed: int, kind: str, training: bool) -> None:
@@ -134,10 +165,54 @@ def test_outcomes_are_those_of_the_plain_mixture(name: str, seed: int, kind: str
     assert plain.keys() == fast.keys()
     for key, value in plain.items():
         torch.testing.assert_close(fast[key], value, rtol=1e-9, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}")
-    if training:
+    assert _is_fast(shared)
+    if training and logits:
         few = outcome(shared, gate, logits, x, optimize=True)  # only the architecture's gradient
         for i in range(len(logits)):
             torch.testing.assert_close(few[f"gradient {i}"], plain[f"gradient {i + 1}"], rtol=1e-9, atol=1e-10)
+
+
+def _is_fast(shared: Supernet) -> bool:
+    return any(isinstance(executor, FastExecutor) for executor in shared._mixer._executors._known.values())
+
+
+def test_dropped_paths_run_fast_and_leave_the_others_alone() -> None:
+    """In each step others are dropped: they get no gradient, and their statistics stay."""
+    shared = made("darts", 1)
+    x = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found: dict[bool, list[dict[str, Tensor]]] = {}
+    for optimize in (False, True):
+        gate = Sum(shared.mixed, rate=0.3, seed=5)
+        found[optimize] = [outcome(shared, gate, list(shared.parameters()), x, optimize=optimize) for _ in range(10)]
+    assert len({bytes(one["without"].numpy()) for one in found[False]}) > 1
+    for plain, fast in zip(found[False], found[True], strict=True):
+        for key, value in plain.items():
+            torch.testing.assert_close(fast[key], value, rtol=1e-9, atol=1e-10)
+    (executor,) = [e for e in shared._mixer._executors._known.values() if isinstance(e, FastExecutor)]
+    assert len(executor._prepared) == PREPARED  # a bounded number of patterns is remembered
+
+
+def test_a_bounded_number_of_programs_is_remembered() -> None:
+    space = nasbench201.space((3, 8, 8), width=4, cells=1)
+    shared = supernet(space, (3, 8, 8), seed=0, classes=3)
+    x, first = torch.randn(2, 3, 8, 8), next(iter(shared.mixed))
+    gate = Softmax({first: shared.mixed[first]})
+    for seed in range(12):
+        path = space.sample(Random(seed))
+        y = shared.set(path).mix(gate, [first])(x)
+        torch.testing.assert_close(y, shared.mix(gate, [first], optimize=False)(x), rtol=1e-3, atol=1e-4)
+    assert len(shared._mixer._executors) == EXECUTORS
+
+
+@pytest.mark.parametrize("given", [[0.0] * 5, [1.0] * 3, torch.ones(3)], ids=["zeros", "few", "few, tensor"])
+def test_weights_that_do_not_fit_are_refused(given: Any) -> None:
+    class Wrong:
+        def weights(self, decision: str, count: int) -> Any:
+            return given
+
+    shared = made("nasbench201", 0)
+    with pytest.raises(InvalidInputError, match="5 weights"):
+        shared.mix(Wrong())(torch.randn(2, 3, 8, 8, dtype=torch.float64))
 
 
 def test_backward_without_naming_inputs_fills_every_gradient() -> None:

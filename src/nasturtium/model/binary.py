@@ -100,14 +100,3 @@ class Binary(nn.Module):
     def probabilities(self, decision: str) -> Tensor:
         """`softmax(logits)`, `(count,)`."""
         return torch.softmax(self.logits[decision], 0)
-
-    def log_probability(self) -> Tensor:
-        """Logarithm of the probability of the path last drawn, for REINFORCE; summed over decisions.
-
-        Raises:
-            InvalidInputError: nothing was drawn yet.
-        """
-        if not self.drawn:
-            raise InvalidInputError("Draw a path first: run the supernet with this gate.")
-        terms = [torch.log_softmax(self.logits[name], 0)[index] for name, index in self.drawn.items()]
-        return torch.stack(terms).sum()

@@ -4,6 +4,7 @@ Passes rewrite the program once, on operations and what they read, for any open 
 
 - what is equal is computed once: an activation or a pooling on several edges, norms without weights on one input;
 - weights of the mixture become scales of the norms before them; sums are flat and added up in place;
+- branches whose weight is the number 0 are left out, those whose weight is 1 are added as they are;
 - convolution, norm and ReLU are one operation that keeps the convolution's input only, and computes the rest again;
 - images lie with channels last in memory;
 - on the CPU, depthwise convolutions with holes become plain ones on sub-sampled images, and gradients of depthwise
@@ -20,22 +21,41 @@ same distribution, because they are drawn in the order of memory. Under autocast
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nasturtium.graph import operations as ops
+from nasturtium.model.elastic import Elastic
 from nasturtium.model.gate import Hard, Shares
-from nasturtium.model.mixture import Call, Executor, PlainExecutor, Program
+from nasturtium.model.latest import Latest
+from nasturtium.model.mixture import PLAIN, Call, Mix, PlainExecutor, Program, listed, reduced
 from nasturtium.model.passes.expressions import Rules, express
 from nasturtium.model.passes.forms import Coefficient
 from nasturtium.model.passes.kernels import channels_last
 from nasturtium.model.passes.layers import elastic_of
 from nasturtium.model.passes.schedule import Schedule, schedule
 
+Pattern = tuple[tuple[int, tuple[int | None, ...]], ...]
+"""By position of a mixed decision, for each option: its number, `PLAIN` where its weight is the number 1, None where it
+is the number 0."""
+PREPARED = 8
+"""Patterns, modes and devices for which schedules are remembered. Path dropout has a pattern of its own in each step,
+for which a schedule is made in a small part of the step's time."""
+
+
+class Prepared(NamedTuple):
+    """A schedule, and the norms of which it changes the statistics."""
+
+    schedule: Schedule
+    norms: tuple[Elastic, ...]
+
 
 class FastExecutor:
-    """Runs a program whose weights are all tensors.
+    """Runs a program whose weights are tensors or numbers.
+
+    Branches whose weight is the number 0 are not computed, as by the plain executor.
 
     Args:
         program: The program.
@@ -43,11 +63,10 @@ class FastExecutor:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.counts = {step.position: len(step.reads) for step in program.steps if isinstance(step, Mix)}
         self._plain = PlainExecutor(program)
-        self._schedules: dict[tuple[bool, str], Schedule] = {}
-        calls = [step for step in program.steps if isinstance(step, Call)]
-        norms = [elastic_of(c.function) for c in calls if isinstance(c.form.operation, ops.BatchNorm)]
-        self._norms = [norm for norm in norms if norm is not None]
+        self._prepared: Latest[tuple[Pattern, bool, str], Prepared] = Latest(PREPARED)
+        self._norms = _norms(program)
 
     def __call__(self, inputs: Sequence[Tensor], weights: Mapping[int, Shares | Hard]) -> list[Tensor]:
         """Run it; see `mixture.Executor`."""
@@ -55,8 +74,12 @@ class FastExecutor:
         if torch.is_autocast_enabled(device) or torch.compiler.is_compiling():
             return self._plain(inputs, weights)
         training = bool(self._norms) and all(norm.training for norm in self._norms)
-        plan = self._schedule(training, device)
-        shares = _values(plan.coefficients, weights)
+        parts = {position: listed(weights[position], count) for position, count in self.counts.items()}
+        pattern = tuple([(position, _marks(given)) for position, given in parts.items()])
+        plan, norms = self._prepared.get(
+            (pattern, training, device), lambda: self._prepare(pattern, device, training=training)
+        )
+        shares = _values(plan.coefficients, parts, inputs[0])
         values: list[Tensor | None] = [None] * plan.size
         for place, given in zip(plan.inputs, inputs, strict=False):
             if place >= 0:
@@ -66,47 +89,47 @@ class FastExecutor:
             values[writes] = function(*read) if coefficient < 0 else function(*read, shares[coefficient])
             for i in dead:
                 values[i] = None
-        if training:
-            torch._foreach_add_([norm.get_buffer("num_batches_tracked") for norm in self._norms], 1)
+        if training and norms:
+            torch._foreach_add_([norm.get_buffer("num_batches_tracked") for norm in norms], 1)
         outputs = [values[i] for i in plan.outputs]
         return [y for y in outputs if y is not None]
 
-    def _schedule(self, training: bool, device: str) -> Schedule:
-        found = self._schedules.get((training, device))
-        if found is None:
-            cpu = device == "cpu"
-            expression = express(self.program, Rules(merge_norms=training, phases=cpu))
-            found = schedule(expression, training=training, fast_columns=cpu)
-            self._schedules[training, device] = found
-        return found
+    def _prepare(self, pattern: Pattern, device: str, *, training: bool) -> Prepared:
+        cpu = device == "cpu"
+        program = reduced(self.program, dict(pattern))
+        expression = express(program, Rules(merge_norms=training, phases=cpu))
+        return Prepared(schedule(expression, training=training, fast_columns=cpu), _norms(program))
 
 
-def soft_executor(program: Program, *, optimize: bool) -> Executor:
-    """The executor of a program whose weights are all tensors.
-
-    Args:
-        program: The program.
-        optimize: Whether passes that keep outputs and gradients may rewrite it; False for the plain one.
-    """
-    return FastExecutor(program) if optimize else PlainExecutor(program)
+def _norms(program: Program) -> tuple[Elastic, ...]:
+    """The norms of a program."""
+    calls = [step for step in program.steps if isinstance(step, Call)]
+    norms = [elastic_of(c.function) for c in calls if isinstance(c.form.operation, ops.BatchNorm)]
+    return tuple([norm for norm in norms if norm is not None])
 
 
-def _values(coefficients: Sequence[Coefficient], weights: Mapping[int, Shares | Hard]) -> list[Tensor]:
+def _marks(weights: Sequence[Tensor | float]) -> tuple[int | None, ...]:
+    """What the pattern says of one decision's weights."""
+    return tuple(
+        [
+            option if isinstance(w, Tensor) or w not in (0, 1) else (PLAIN if w == 1 else None)
+            for option, w in enumerate(weights)
+        ]
+    )
+
+
+def _values(
+    coefficients: Sequence[Coefficient], parts: Mapping[int, Sequence[Tensor | float]], like: Tensor
+) -> list[Tensor]:
     """The numbers that coefficients stand for, with their gradients."""
-    parts = {p: given.unbind() for p, given in weights.items() if isinstance(given, Tensor)}
     found = []
     for coefficient in coefficients:
-        total: Tensor | None = None
+        total: Tensor | float = 0.0
         for monomial, number in coefficient:
-            product: Tensor | None = None
+            product: Tensor | float = number
             for position, option in monomial:
                 part = parts[position][option]
-                product = part if product is None else product * part
-            if product is None:
-                product = next(iter(parts.values()))[0].new_tensor(number)
-            elif number != 1.0:
-                product = product * number
-            total = product if total is None else total + product
-        assert total is not None
-        found.append(total)
+                product = part if isinstance(product, float) and product == 1.0 else product * part
+            total = product if isinstance(total, float) and total == 0.0 else total + product
+        found.append(total if isinstance(total, Tensor) else like.new_tensor(total))
     return found

@@ -37,13 +37,20 @@ class Call(NamedTuple):
     """Numbers of the values that it reads."""
 
 
+PLAIN = -1
+"""Stands for an option of which the weight is the number 1."""
+
+
 class Mix(NamedTuple):
     """A step that adds up the branches of a decision by the decision's weights."""
 
     position: int
     """Of the decision, in `OpenGraph.decisions`."""
     reads: tuple[int, ...]
-    """Numbers of the values that are added up, one for each option; one may stand several times."""
+    """Numbers of the values that are added up; one may stand several times."""
+    options: tuple[int, ...]
+    """The option whose weight each has; `PLAIN` for one that is added as it is. In the program of a mixture they are
+    all options in order; see `reduced` for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +184,7 @@ class _Writer:
                     f"The branches of {name} hold different channels of a concatenation that depends on decisions, so "
                     "they cannot be added up: leave it out of `decisions`."
                 )
-            step: Call | Mix = Mix(item.variable, reads)
+            step: Call | Mix = Mix(item.variable, reads, tuple(range(len(reads))))
             columns = held[0]
         else:
             form = self._form(item.forms)
@@ -189,6 +196,32 @@ class _Writer:
         self.places[item] = len(self.columns)
         self.columns.append(columns)
         self.steps.append(step)
+
+
+def reduced(program: Program, pattern: Mapping[int, Sequence[int | None]]) -> Program:
+    """A program without the branches that are not computed.
+
+    Args:
+        program: Of a mixture.
+        pattern: For each mixed decision, by position, of every option: its number, `PLAIN` where its weight is 1, None
+            where it is left out. Not all are.
+    """
+    first = program.inputs
+    steps: dict[int, Call | Mix] = {}
+    wanted = {*program.outputs}
+    for number in range(first + len(program.steps) - 1, first - 1, -1):
+        if number in wanted:
+            step = program.steps[number - first]
+            if isinstance(step, Mix):
+                marks = [pattern[step.position][option] for option in step.options]
+                kept = [(read, mark) for read, mark in zip(step.reads, marks, strict=True) if mark is not None]
+                step = Mix(step.position, tuple([r for r, _ in kept]), tuple([m for _, m in kept]))
+            steps[number] = step
+            wanted.update(step.reads)
+    order = sorted(steps)
+    places = {n: n for n in range(first)} | {number: first + i for i, number in enumerate(order)}
+    moved = [steps[n]._replace(reads=tuple([places[i] for i in steps[n].reads])) for n in order]
+    return Program(first, tuple(moved), tuple([places[n] for n in program.outputs]))
 
 
 class PlainExecutor:
@@ -205,7 +238,7 @@ class PlainExecutor:
     def __call__(self, inputs: Sequence[Tensor], weights: Mapping[int, Weights]) -> list[Tensor]:
         """Run the program. Gates of `Hard` weights are probed where their gradients are wanted."""
         program = self.program
-        shares = {position: _listed(weights[position], count) for position, count in self.counts.items()}
+        shares = {position: listed(weights[position], count) for position, count in self.counts.items()}
         needed = self._needed(shares)
         probed = self._probed(weights, shares, needed)
         reads = {n: (*own, *probed[n].frontier) if n in probed else own for n, own in needed.items()}
@@ -317,7 +350,12 @@ def _dead(reads: Mapping[int, tuple[int, ...]], keep: Sequence[int]) -> dict[int
     return found
 
 
-def _listed(weights: Shares | Hard, count: int) -> Sequence[Tensor | float]:
+def listed(weights: Shares | Hard, count: int) -> Sequence[Tensor | float]:
+    """The weights of the branches of one decision, one by one.
+
+    Raises:
+        InvalidInputError: they are not as many as branches, or all the number 0.
+    """
     if isinstance(weights, Hard):
         return [1.0 if i == weights.index else 0.0 for i in range(count)]
     if len(weights) != count or not (isinstance(weights, Tensor) or any(isinstance(w, Tensor) or w for w in weights)):

@@ -19,12 +19,12 @@ from nasturtium.graph.trace import Inputs, trace
 from nasturtium.model.build import Network, Part, _assemble, _attach, build
 from nasturtium.model.elastic import WEIGHTED, Cut, Elastic, initialize_elastic, take
 from nasturtium.model.elastic_channels import Channels, Columns
-from nasturtium.model.fast_mixture import soft_executor
-from nasturtium.model.gate import Gate, Hard
+from nasturtium.model.gate import Gate
 from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
 from nasturtium.model.kernel_transform import Steps, elastic_kernels, shrink
 from nasturtium.model.layers import layer
-from nasturtium.model.mixture import Executor, PlainExecutor, mixable, write_program
+from nasturtium.model.mixing import Mixer
+from nasturtium.model.mixture import mixable
 from nasturtium.model.paths import Paths, Plan
 from nasturtium.space import Architecture
 from nasturtium.space.lowering import LIMIT, lower
@@ -69,7 +69,7 @@ class Supernet(nn.Module):
         self._mixable: dict[str, int] | None = None
         self._mixed: tuple[int, ...] = ()
         self._optimize = True
-        self._executors: dict[tuple[tuple[int, ...], tuple[int, ...], bool], Executor] = {}
+        self._mixer = Mixer(graph, self._channels, self._paths, self._call)
         self._make_layers(secrets.randbits(62) if seed is None else seed)
 
     # Making
@@ -170,8 +170,8 @@ class Supernet(nn.Module):
         Args:
             gate: Gives the weights; None to go back to the single path.
             decisions: Names of those to mix; None for all of `mixed`.
-            optimize: Whether a mixture whose weights are all tensors may be computed by another program with the same
-                outputs and gradients, within rounding; False computes every layer as it stands in the graph.
+            optimize: Whether a mixture may be computed by another program with the same outputs and gradients, within
+                rounding (where no gate takes single branches); False computes every layer as it stands in the graph.
 
         Returns:
             This supernet.
@@ -211,7 +211,9 @@ class Supernet(nn.Module):
                 f"{', '.join(named) or 'none'} by name."
             )
         if self.gate is not None:
-            outputs = self._mixture(self.gate, given)
+            outputs = self._mixer.run(
+                self.gate, given, mixed=self._mixed, indices=self._indices, optimize=self._optimize
+            )
         elif self._active is None:
             raise InvalidInputError("Choose a path first: `supernet.set(architecture)(x)`.")
         else:
@@ -241,25 +243,6 @@ class Supernet(nn.Module):
         module.training = self.training
         y: Tensor = module(x)
         return y
-
-    def _mixture(self, gate: Gate, inputs: list[Tensor]) -> list[Tensor]:
-        """Outputs where each mixed decision's branches are added up by weight."""
-        decisions = self.graph.decisions
-        weights = {p: gate.weights(decisions[p].name, decisions[p].count) for p in self._mixed}
-        path = [given.index if isinstance(given, Hard) and not given.wanted else None for given in weights.values()]
-        if None not in path:
-            chosen = dict(zip(weights, path, strict=True))
-            indices = tuple([chosen.get(p, index) for p, index in enumerate(self._indices)])
-            return self._paths.plan(indices).run(inputs)  # type: ignore[arg-type]
-        soft = all(isinstance(given, Tensor) for given in weights.values())
-        fixed = tuple([0 if p in weights else index for p, index in enumerate(self._indices)])
-        key = (fixed, self._mixed, soft and self._optimize)
-        executor = self._executors.get(key)
-        if executor is None:
-            program = write_program(self.graph, self._channels, self._mixed, fixed, self._call)
-            executor = soft_executor(program, optimize=self._optimize) if soft else PlainExecutor(program)
-            self._executors[key] = executor
-        return executor(inputs, weights)
 
     # Taking out
 

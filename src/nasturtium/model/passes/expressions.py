@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from nasturtium.graph import operations as ops
 from nasturtium.graph.operations import Operation, Shape
-from nasturtium.model.mixture import Call, Program
+from nasturtium.model.mixture import PLAIN, Call, Program
 from nasturtium.model.passes.forms import ONE, Coefficient, Sum, add_to, scaled
 from nasturtium.model.passes.layers import elastic_of
 
@@ -127,8 +127,8 @@ class _Builder:
             reads = [sums[i] for i in step.reads]
             if not isinstance(step, Call):
                 found: Sum = {}
-                for option, read in enumerate(reads):
-                    add_to(found, scaled(read, step.position, option))
+                for option, read in zip(step.options, reads, strict=True):
+                    add_to(found, read if option == PLAIN else scaled(read, step.position, option))
             elif isinstance(step.form.operation, ops.Add):
                 found = {}
                 for read in reads:
