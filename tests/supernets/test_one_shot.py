@@ -13,7 +13,7 @@ import torch
 import nasturtium as nas
 from nasturtium.errors import IncompatibleError, InvalidInputError
 from nasturtium.study import codec
-from nasturtium.supernets import OneShot, OnlyPath, Run, Searcher
+from nasturtium.supernets import OneShot, Run, Searcher
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.zoo import nasbench201
@@ -39,6 +39,16 @@ def test_settings_come_back_from_json() -> None:
         assert codec.restore(codec.describe(method, "searcher"), "searcher") == method
     with pytest.raises(InvalidInputError, match="Did you mean 'dropout'"):
         OneShot.from_dict({"type": "one_shot", "dropuot": 0.1})
+
+
+class OnlyPath:
+    """A gate that zeroes every branch but those of one architecture: a sub-network of a trained sum."""
+
+    def __init__(self, architecture: nas.Architecture) -> None:
+        self.chosen = dict(architecture.decisions)
+
+    def weights(self, decision: str, count: int) -> list[float]:
+        return [1.0 if i == self.chosen.get(decision, 0) else 0.0 for i in range(count)]
 
 
 def test_a_sub_network_is_the_sum_with_the_others_zeroed(task: Task) -> None:

@@ -10,7 +10,7 @@ from nasturtium.supernets.extremes import extreme
 from nasturtium.supernets.importance import sort_channels
 from nasturtium.supernets.inheritance import Inheritance, Matched, inherit, load_matching
 from nasturtium.supernets.once_for_all import OnceForAll
-from nasturtium.supernets.one_shot import OneShot, OnlyPath
+from nasturtium.supernets.one_shot import OneShot
 from nasturtium.supernets.paths import CostBalanced, Fair, Independent, PathSampler
 from nasturtium.supernets.phases import Phase, shrinking_phases
 from nasturtium.supernets.proxyless import ProxylessNAS
@@ -38,7 +38,6 @@ __all__ = [
     "Matched",
     "OnceForAll",
     "OneShot",
-    "OnlyPath",
     "PathSampler",
     "Phase",
     "ProxylessNAS",

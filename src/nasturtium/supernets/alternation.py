@@ -22,13 +22,11 @@ from torch import Tensor, nn
 
 from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.supernets.storage import digest_of
+from nasturtium.supernets.updates import CHECK_EVERY, require_finite
 from nasturtium.tasks import Augmentation, Task
 from nasturtium.training import checkpoint
 from nasturtium.training.feed import Feed
 from nasturtium.training.randomness import derived_seed, local_randomness
-
-CHECK_EVERY = 16
-"""Steps between two looks at whether the loss is still finite (a look waits for a GPU)."""
 
 Batch = tuple[Tensor, Tensor]
 """Images `(batch, *input_shape)`, normalised and augmented, and labels `(batch,)`."""
@@ -264,7 +262,7 @@ class _Alternation:
                     totals[name] += value.detach() if isinstance(value, Tensor) else value
                     counts[name] += 1
                 if (index + 1) % CHECK_EVERY == 0 or index + 1 == steps:
-                    _require_finite(totals, number, index)
+                    require_finite(totals, number, index)
             added = self.after_epoch(second, self._moment(number, steps, steps)) if self.after_epoch else {}
         means = {name: float(total) / counts[name] for name, total in totals.items()}
         return {"epoch": float(number + 1), **means, **added, "seconds": time.perf_counter() - begin}
@@ -288,12 +286,3 @@ class _Alternation:
             part.load_state_dict(found["parts"][name])
         self.history = [dict(record) for record in found["history"]]
         return len(self.history)
-
-
-def _require_finite(totals: Mapping[str, Tensor], epoch: int, step: int) -> None:
-    for name, total in totals.items():
-        if "loss" in name and not math.isfinite(float(total)):
-            raise TrialError(
-                f"The search diverged: {name!r} is {float(total)} by step {step + 1} of epoch {epoch + 1}. Lower the "
-                "learning rate, or clip the gradient.", kind="diverged",
-            )  # fmt: skip

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nasturtium.model.mix import Gumbel, Sigmoid
 from nasturtium.space import Architecture, Choice, Space
@@ -21,8 +20,9 @@ from nasturtium.supernets.mixture_gate import MixtureGate
 from nasturtium.supernets.path_step import batch_statistics
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.storage import start_from
+from nasturtium.supernets.updates import classification_loss
 from nasturtium.training import evaluate, resolve_device
-from nasturtium.training.evaluation import autocast, check_logits, outputs_of
+from nasturtium.training.evaluation import autocast
 from nasturtium.training.randomness import derived_seed
 
 if TYPE_CHECKING:
@@ -136,12 +136,9 @@ class DARTSSearch:
 
     def cross_entropy(self, x: Tensor, y: Tensor) -> Tensor:
         with autocast(self.method.precision, self.device):
-            logits, auxiliary = outputs_of(self.net(x))
-            check_logits(logits, self.run.task)
-            loss = functional.cross_entropy(logits, y)
-            for extra in auxiliary:
-                loss = loss + AUXILIARY_WEIGHT * functional.cross_entropy(extra, y)
-        return loss
+            return classification_loss(self.net(x), y, self.run.task, smoothing=0.0, auxiliary_weight=AUXILIARY_WEIGHT)[
+                1
+            ]
 
     def penalty(self) -> Tensor:
         """What is added to the validation loss, a function of the logits alone."""

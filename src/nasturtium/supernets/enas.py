@@ -17,11 +17,12 @@ from nasturtium.space import Architecture, Space
 from nasturtium.supernets.alternation import Batch, Moment, alternate, cosine
 from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.enas_controller import SharedController, Skips, Teaching
-from nasturtium.supernets.path_step import PathStep, batch_statistics, check_recipe, layout_of, lowered, require_open
+from nasturtium.supernets.path_step import PathStep, batch_statistics, check_recipe, lowered, require_open
 from nasturtium.supernets.ranking import Alone, check_ranking, check_sample, training_settings, without_defaults
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.single_path import measure
 from nasturtium.supernets.storage import start_from
+from nasturtium.supernets.updates import layout_of
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe, resolve_device
 from nasturtium.training.randomness import derived_seed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from random import Random
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from nasturtium.errors import IncompatibleError, InvalidInputError
 from nasturtium.model import Supernet, supernet
 from nasturtium.model.mix import Sum
-from nasturtium.space import Architecture, Space
+from nasturtium.space import Space
 from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.ranking import Alone, check_ranking, check_sample, without_defaults
 from nasturtium.supernets.sampling import distinct
@@ -25,24 +25,6 @@ from nasturtium.supernets.storage import require_known
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.training.randomness import derived_seed
-
-
-class OnlyPath:
-    """A gate that zeroes every branch but those of one architecture: a sub-network of a trained sum.
-
-    Decisions that are not active in it keep their first option, which no output reads.
-
-    Args:
-        architecture: Of the supernet's space.
-    """
-
-    def __init__(self, architecture: Architecture) -> None:
-        self._chosen = dict(architecture.decisions)
-
-    def weights(self, decision: str, count: int) -> Sequence[float]:
-        """One 1, `(count,)`."""
-        chosen = self._chosen.get(decision, 0)
-        return [1.0 if i == chosen else 0.0 for i in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)

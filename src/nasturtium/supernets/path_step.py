@@ -7,21 +7,20 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasturtium.errors import IncompatibleError, InvalidInputError, TraceError
-from nasturtium.graph import operations as ops
 from nasturtium.model import Supernet
 from nasturtium.model.elastic import Elastic
 from nasturtium.space import Space
 from nasturtium.space.lowering import lower
 from nasturtium.space.open_graph import OpenGraph
 from nasturtium.supernets.alternation import set_rate
+from nasturtium.supernets.updates import classification_loss, optimizer_of
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
-from nasturtium.training.evaluation import autocast, check_logits, outputs_of
-from nasturtium.training.optimization import make_optimizer, resolve_precision
+from nasturtium.training.evaluation import autocast, outputs_of
+from nasturtium.training.optimization import resolve_precision
 
 
 class PathStep:
@@ -45,11 +44,7 @@ class PathStep:
         self.supernet, self.recipe, self.task, self.device = supernet, recipe, task, device
         self.precision = resolve_precision(recipe.precision, device)
         self.parameters = [p for p in supernet.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(supernet, recipe, batch)
-        if isinstance(self.optimizer, torch.optim.SGD) and recipe.momentum > 0:
-            # A buffer of zeros gives the same first update as none, and the fused kernel refuses that some are missing.
-            for p in self.parameters:
-                self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        self.optimizer = optimizer_of(supernet, recipe, batch)
 
     def __call__(self, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         """Take one step.
@@ -74,12 +69,9 @@ class PathStep:
     def loss(self, x: Tensor, y: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """Logits and loss of the supernet as it is set, training-only outputs included."""
         with autocast(self.precision, self.device):
-            logits, auxiliary = outputs_of(self.supernet(x))
-            check_logits(logits, self.task)
-            loss = functional.cross_entropy(logits, y, label_smoothing=smoothing)
-            for extra in auxiliary:
-                loss = loss + self.recipe.auxiliary_weight * functional.cross_entropy(extra, y)
-        return logits, loss
+            return classification_loss(
+                self.supernet(x), y, self.task, smoothing=smoothing, auxiliary_weight=self.recipe.auxiliary_weight
+            )
 
     @torch.no_grad()
     def accuracy(self, x: Tensor, y: Tensor) -> float:
@@ -97,23 +89,6 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if recipe.ema is not None:
         raise InvalidInputError(f"A search of an architecture takes no average of the weights, got ema={recipe.ema!r}.")
-
-
-def layout_of(graph: OpenGraph, wanted: str, device: torch.device) -> torch.memory_format:
-    """The layout of images: that of a recipe, "auto" by the operations as in `training.optimization`."""
-    kinds = {node.kind for node in graph.nodes}
-    if wanted != "auto" or len(graph.input_shapes[0]) != 3:
-        last = wanted == "channels_last"
-    elif device.type == "cuda":
-        last = ops.Conv in kinds
-    else:
-        last = bool(kinds & {ops.MaxPool, ops.AvgPool}) or any(
-            form.operation.groups == form.inputs[0][0] > 1 or max(form.operation.dilation) > 1
-            for node in graph.nodes
-            for form in node.variants
-            if isinstance(form.operation, ops.Conv)
-        )
-    return torch.channels_last if last else torch.contiguous_format
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from nasturtium.model.binary import Binary
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.alternation import Batch, Moment, alternate, cosine
 from nasturtium.supernets.calibration import calibration_batches
-from nasturtium.supernets.path_step import PathStep, batch_statistics, layout_of
+from nasturtium.supernets.path_step import PathStep, batch_statistics
 from nasturtium.supernets.proxyless_cost import reinforce_loss, reward
 from nasturtium.supernets.proxyless_gate import PrunedBinary
 from nasturtium.supernets.searcher import Found, Run, SearchResult
 from nasturtium.supernets.single_path import measure
 from nasturtium.supernets.storage import start_from
+from nasturtium.supernets.updates import layout_of
 from nasturtium.training import resolve_device
 from nasturtium.training.randomness import derived_seed
 

@@ -5,7 +5,6 @@ A method says what one step does; see `Method`. Single-path training and One-Sho
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,23 +13,19 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nasturtium.errors import InvalidInputError, TrialError
-from nasturtium.graph import operations as ops
 from nasturtium.model import Supernet
 from nasturtium.supernets.parallel import Team
 from nasturtium.supernets.storage import decisions_of, digest_of, fingerprint_of, start_from
+from nasturtium.supernets.updates import CHECK_EVERY, classification_loss, layout_of, optimizer_of, require_finite
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe, checkpoint, resolve_device
 from nasturtium.training.averaging import Average
-from nasturtium.training.evaluation import autocast, check_logits, outputs_of
+from nasturtium.training.evaluation import autocast
 from nasturtium.training.feed import Feed
-from nasturtium.training.optimization import make_optimizer, resolve_precision, schedule
-from nasturtium.training.randomness import derived_seed, local_randomness
-
-CHECK_EVERY = 16
-"""Steps between two looks at whether the loss is still finite (a look waits for a GPU)."""
+from nasturtium.training.optimization import resolve_precision, schedule
+from nasturtium.training.randomness import derived_seed, local_randomness, seed_generators
 
 Record = Mapping[str, float]
 """Of one epoch: "epoch" (from 1), "loss", "learning_rate", "seconds", and the method's own."""
@@ -117,7 +112,7 @@ class SharedTraining:
         self.device = resolve_device(given.device)
         self.team = Team.of_group() if given.parallel else Team()
         self.precision = resolve_precision(recipe.precision, self.device)
-        self.channels_last = _wants_channels_last(supernet, recipe.memory_format, self.device)
+        self.layout = layout_of(supernet.graph, recipe.memory_format, self.device)
         start_from(supernet, given.initial)
         supernet.to(self.device)
         self.team.share_start(supernet)
@@ -128,7 +123,7 @@ class SharedTraining:
         self.steps = len(self.feed) // self.batch
         self.parts = self._check_parts()
         self.parameters = [p for p in supernet.parameters() if p.requires_grad]
-        self.optimizer = _optimizer(supernet, recipe, self.batch)
+        self.optimizer = optimizer_of(supernet, recipe, self.batch)
         self.average = Average(supernet, recipe.ema) if recipe.ema is not None else None
         self.history: list[dict[str, float]] = []
         self.identity = "" if given.directory is None else checkpoint.identity(
@@ -171,15 +166,14 @@ class SharedTraining:
     def _epoch(self, method: Method, number: int) -> None:
         begin = time.perf_counter()
         generator = torch.Generator().manual_seed(derived_seed(self.given.seed, number, 0))
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self.supernet.train()
         method.begin(number)
         total = torch.zeros((), device=self.device)
         with local_randomness(derived_seed(self.given.seed, number, 1), self.device):
-            for index, (x, y) in enumerate(self.feed.shuffled(self.batch, generator, layout)):
+            for index, (x, y) in enumerate(self.feed.shuffled(self.batch, generator, self.layout)):
                 total += self._step(method, x, y, number, index)
                 if (index + 1) % CHECK_EVERY == 0 and self.team.size == 1:  # a team looks together, after the epoch
-                    _require_finite(float(total), number, index)
+                    require_finite({"loss": total}, number, index)
         self.team.average_statistics(self.supernet)
         record = {
             "epoch": float(number + 1),
@@ -188,7 +182,7 @@ class SharedTraining:
             "seconds": time.perf_counter() - begin,
             **method.record(),
         }
-        _require_finite(record["loss"], number, self.steps - 1)
+        require_finite({"loss": record["loss"]}, number, self.steps - 1)
         self.history.append(record)
         self._write()
         if self.given.on_epoch is not None:
@@ -209,7 +203,7 @@ class SharedTraining:
             if part % self.team.size != self.team.rank:
                 continue
             if self.parts > 1:  # what is random in a part does not depend on which process has it
-                torch.manual_seed(derived_seed(seed, epoch, 2, index, part))
+                seed_generators(derived_seed(seed, epoch, 2, index, part), self.device)
             share = len(images) / len(x)
             total += share * method.gradients(images, labels, self._loss, share)
         self.team.sum_gradients(self.parameters)
@@ -227,13 +221,11 @@ class SharedTraining:
 
     def _loss(self, returned: object, y: Tensor) -> Tensor:
         recipe = self.given.recipe
-        logits, auxiliary = outputs_of(returned)
-        check_logits(logits, self.given.task)
         with autocast(self.precision, self.device):
-            loss = functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-            for extra in auxiliary:
-                loss = loss + recipe.auxiliary_weight * functional.cross_entropy(extra, y)
-        return loss
+            return classification_loss(
+                returned, y, self.given.task, smoothing=recipe.label_smoothing,
+                auxiliary_weight=recipe.auxiliary_weight,
+            )[1]  # fmt: skip
 
     def _write(self) -> None:
         if self.given.directory is not None and self.team.rank == 0:
@@ -258,42 +250,3 @@ class SharedTraining:
         if self.average is not None:
             self.average.load(state["average"])
         self.history = [dict(record) for record in state["history"]]
-
-
-def _require_finite(total: float, epoch: int, index: int) -> None:
-    if not math.isfinite(total):
-        raise TrialError(
-            f"The supernet diverged: its loss is {total} by step {index + 1} of epoch {epoch + 1}. Lower the learning "
-            "rate, or set `clip`.", kind="diverged",
-        )  # fmt: skip
-
-
-def _optimizer(supernet: Supernet, recipe: Recipe, batch: int) -> torch.optim.Optimizer:
-    """The recipe's, with momentum buffers from the start.
-
-    A weight's first gradient may come late. A buffer of zeros gives the same first update as none, and lets the fused
-    kernel be used, which refuses that some weights have a buffer and others none.
-    """
-    optimizer = make_optimizer(supernet, recipe, batch)
-    if isinstance(optimizer, torch.optim.SGD) and recipe.momentum > 0:
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-    return optimizer
-
-
-def _wants_channels_last(supernet: Supernet, wanted: str, device: torch.device) -> bool:
-    """As `training.optimization.wants_channels_last`, for layers that are not made yet."""
-    if wanted != "auto":
-        return wanted == "channels_last"
-    kinds = {node.kind for node in supernet.graph.nodes}
-    if len(supernet.graph.input_shapes[0]) != 3:
-        return False
-    if device.type == "cuda":
-        return ops.Conv in kinds
-    convolutions = [form for node in supernet.graph.nodes if node.kind is ops.Conv for form in node.variants]
-    return bool(kinds & {ops.MaxPool, ops.AvgPool}) or any(
-        isinstance(form.operation, ops.Conv)
-        and (form.operation.groups == form.inputs[0][0] > 1 or max(form.operation.dilation) > 1)
-        for form in convolutions
-    )

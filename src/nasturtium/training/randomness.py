@@ -14,11 +14,27 @@ def derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence([p & 0xFFFFFFFFFFFFFFFF for p in parts]).generate_state(1, np.uint64)[0] >> 1)
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the global generators from which layers on a device draw, and no others.
+
+    `torch.manual_seed` would reseed every accelerator, whichever is used.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 @contextmanager
 def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's global generators, which dropout layers draw from, and put them back afterwards."""
+    """Seed PyTorch's global generators, which dropout layers draw from, and put them back afterwards.
+
+    Args:
+        seed: Determines all that is drawn inside.
+        device: Where; other accelerators keep their state.
+    """
     devices = [device] if device.type == "cuda" else []
     deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     with torch.random.fork_rng(devices=devices), deterministic:
-        torch.manual_seed(seed)
+        seed_generators(seed, device)
         yield
