@@ -44,10 +44,12 @@ def proxies(
         emit_json({name: checked.to_dict() for name, checked in found.items()})
         return
     rows = [
-        [name, f"{c.tau:+.2f}", f"{c.trust.low:+.2f} to {c.trust.high:+.2f}", str(c.trust.n), str(c.undefined)]
+        [name, f"{c.tau:+.2f}", f"{c.trust.low:+.2f} to {c.trust.high:+.2f}",
+         f"{c.spearman[0]:+.2f}", f"{c.spearman[1]:+.2f} to {c.spearman[2]:+.2f}", str(c.trust.n), str(c.undefined)]
         for name, c in found.items()
-    ]
-    click.echo(table(["proxy", "Kendall's tau", "95 %", "networks", "not defined"], rows, right=[1, 3, 4]))
+    ]  # fmt: skip
+    headers = ["proxy", "Kendall's tau", "95 %", "Spearman's rho", "95 %", "networks", "not defined"]
+    click.echo(table(headers, rows, right=[1, 3, 5, 6]))
     click.echo()
     for checked in found.values():
         click.echo(checked.sentence)

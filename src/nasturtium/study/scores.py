@@ -103,7 +103,7 @@ class Scores:
         for line in lines:
             try:
                 key, values = json.loads(line)
-            except ValueError:  # the end of a line that a power cut left, or the empty one after the last
+            except ValueError:  # an empty line, or one that a power cut tore
                 continue
             found[key] = {name: math.nan if value is None else value for name, value in values.items()}
         return found
@@ -116,7 +116,7 @@ class Scores:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
-                file.write(f"{row}\n")
+                file.write(f"\n{row}\n")  # a line of its own, also after one that a power cut tore
         except OSError as error:
             raise StoreError(f"Cannot write the features to '{path}': {error}.") from error
 
