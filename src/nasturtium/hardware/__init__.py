@@ -12,6 +12,16 @@ from nasturtium.hardware.device import BUILT_IN, Device, add_device, device, dev
 from nasturtium.hardware.measurement import Conditions, Measurement
 
 _NAMES: dict[str, tuple[str, ...]] = {
+    "additive": ("AdditiveFit",),
+    "features": ("CategoryFeatures", "DecisionFeatures", "GraphFeatures"),
+    "kernels": ("Kernel",),
+    "latency": ("LatencyModel", "Measured", "Prediction", "model_from_dict"),
+    "open_kernels": ("KernelList", "space_kernels"),
+    "predictor": ("LatencyPredictor", "fit_predictor"),
+    "profiling": ("ProfilePlan", "plan_profile", "profile"),
+    "report": ("ErrorReport", "error_report"),
+    "table": ("LatencyTable",),
+    "transfer": ("TransferredPredictor", "transfer_predictor"),
     "energy": ("Energy", "measure_energy"),
     "measuring": ("Plan", "calibrate", "measure", "measure_all"),
 }
@@ -21,24 +31,55 @@ _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "BUILT_IN",
+    "AdditiveFit",
+    "CategoryFeatures",
     "Conditions",
+    "DecisionFeatures",
     "Device",
     "Energy",
+    "ErrorReport",
+    "GraphFeatures",
+    "Kernel",
+    "KernelList",
+    "LatencyModel",
+    "LatencyPredictor",
+    "LatencyTable",
+    "Measured",
     "Measurement",
     "Plan",
+    "Prediction",
+    "ProfilePlan",
+    "TransferredPredictor",
     "add_device",
     "calibrate",
     "device",
     "devices",
+    "error_report",
+    "fit_predictor",
     "load_devices",
     "measure",
     "measure_all",
     "measure_energy",
+    "model_from_dict",
+    "plan_profile",
+    "profile",
+    "space_kernels",
+    "transfer_predictor",
 ]
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from nasturtium.hardware.additive import AdditiveFit
     from nasturtium.hardware.energy import Energy, measure_energy
+    from nasturtium.hardware.features import CategoryFeatures, DecisionFeatures, GraphFeatures
+    from nasturtium.hardware.kernels import Kernel
+    from nasturtium.hardware.latency import LatencyModel, Measured, Prediction, model_from_dict
     from nasturtium.hardware.measuring import Plan, calibrate, measure, measure_all
+    from nasturtium.hardware.open_kernels import KernelList, space_kernels
+    from nasturtium.hardware.predictor import LatencyPredictor, fit_predictor
+    from nasturtium.hardware.profiling import ProfilePlan, plan_profile, profile
+    from nasturtium.hardware.report import ErrorReport, error_report
+    from nasturtium.hardware.table import LatencyTable
+    from nasturtium.hardware.transfer import TransferredPredictor, transfer_predictor
 
 
 def __getattr__(name: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, prod
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,16 @@ from nasturtium.space.stated import Statement, costed, statements
 
 OperationCost = Callable[[Operation, tuple[Shape, ...]], float]
 """Cost of one operation from the shapes of its inputs (without the batch), for example in seconds."""
+
+
+class TermedCost(Protocol):
+    """A function of an operation that knows better what a whole space costs: operations that run as one, say."""
+
+    def terms(self, graph: OpenGraph, fixed: Mapping[int, int] | None = None) -> list[Diagram]:
+        """Functions from decisions to numbers, whose sum is the cost; `fixed` are decided positions."""
+        ...
+
+
 Additive = Literal["macs", "activations", "params"]
 TOLERANCE = 1e-3
 """How far the sum of a decision's probabilities may be from 1."""
@@ -40,7 +50,9 @@ class ExpectedCost:
         supernet: A supernet, or the open graph of a space (`nasturtium.space.lowering.lower`).
         cost: "macs" or "activations" of one sample; "params" (tied weights of an architecture count once, as in
             `Graph.params`; an architecture's own, not what the supernet holds); or a function of an operation and its
-            inputs' shapes, for example a latency table in seconds, which is called once for each form.
+            inputs' shapes, for example a latency table in seconds, which is called once for each form. A function that
+            has `terms` (see `TermedCost`) is asked for these: `nasturtium.hardware.LatencyTable.cost` counts operations
+            that run as one kernel exactly.
         fixed: Decisions that are not drawn: an architecture, or indices by name (those of one kind of decision only,
             if the others are drawn).
 
@@ -173,6 +185,9 @@ def additive_terms(graph: OpenGraph, cost: Additive | OperationCost) -> list[Dia
 def _terms(graph: OpenGraph, cost: Additive | OperationCost, fixed: Mapping[int, int]) -> list[Diagram]:
     """Functions from decisions to numbers, whose sum is the cost."""
     diagrams = graph.record.diagrams
+    termed: TermedCost | None = cost if hasattr(cost, "terms") else None  # type: ignore[assignment]
+    if termed is not None:
+        return _merged(diagrams, termed.terms(graph, fixed))
     stated = costed(graph.record, statements(graph.record, fixed), [value for _, value in graph.outputs])
     if cost == "params":
         return _parameters(diagrams, stated)

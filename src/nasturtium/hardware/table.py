@@ -1,0 +1,210 @@
+"""Latency as a sum over kernels that were each measured once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from nasturtium.errors import InvalidInputError
+from nasturtium.graph.graph import Graph
+from nasturtium.hardware.additive import AdditiveFit, Sum, fit_additive
+from nasturtium.hardware.device import Device
+from nasturtium.hardware.kernels import Kernel, kernels
+from nasturtium.hardware.latency import Measured, Prediction, check_measured
+from nasturtium.hardware.report import ErrorReport, conformal_radius, error_report
+from nasturtium.hardware.table_cost import TableCost
+
+VERSION = 1
+CONFIDENCE = 0.95
+
+
+class Row(NamedTuple):
+    """A whole network that was measured."""
+
+    kernels: Sum
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"sums": dict(self.kernels.seconds), "launches": self.kernels.launches, "seconds": self.seconds}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Row:
+        """Inverse of `to_dict`."""
+        return cls(Sum(dict(data["sums"]), int(data["launches"])), float(data["seconds"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyTable:
+    """A table of kernels on one device, and how they add up to whole networks.
+
+    It predicts only once its error on held-out networks is known, unless it is told to (`unchecked()`).
+    """
+
+    device: Device
+    seconds: Mapping[Kernel, float]
+    """Median time of each kernel alone."""
+    fitted: tuple[Row, ...] = ()
+    """Whole networks that the constant and the slopes are fitted on."""
+    held_out: tuple[Row, ...] = ()
+    """Whole networks that only its error is measured with."""
+    source: str = "a table of kernels"
+    is_trusted: bool = False
+    """Whether it predicts without an error report."""
+    coverage: str = ""
+    """Which kernels of its space it has, in words."""
+    confidence: float = field(default=CONFIDENCE)
+    """Of its intervals."""
+
+    def __post_init__(self) -> None:
+        wrong = [k for k, s in self.seconds.items() if not (math.isfinite(s) and s >= 0)]
+        if wrong:
+            raise InvalidInputError(
+                f"A kernel takes a finite time of at least 0 s, got {self.seconds[wrong[0]]!r} for {wrong[0].text}."
+            )
+
+    @cached_property
+    def fit(self) -> AdditiveFit:
+        """How the kernels add up."""
+        return fit_additive([row.kernels for row in self.fitted], [row.seconds for row in self.fitted])
+
+    @cached_property
+    def error(self) -> ErrorReport | None:
+        """Errors on the held-out networks, by the present fit."""
+        if not self.held_out:
+            return None
+        guesses = [self.fit(row.kernels) for row in self.held_out]
+        return error_report(guesses, [row.seconds for row in self.held_out], training=len(self.fitted))
+
+    @cached_property
+    def radius(self) -> float:
+        """Half width of the intervals, relative to the prediction; infinite for too few held-out networks."""
+        relative = [abs(row.seconds / self.fit(row.kernels) - 1) for row in self.held_out]
+        return conformal_radius(relative, self.confidence)
+
+    def sums(self, graph: Graph) -> Sum:
+        """What a network's kernels add up to.
+
+        Raises:
+            InvalidInputError: the table lacks some of them; the message names them.
+        """
+        return self._sum(Counter(kernels(graph)))
+
+    def _sum(self, counts: Mapping[Kernel, int]) -> Sum:
+        missing = [kernel for kernel in counts if kernel not in self.seconds]
+        if missing:
+            named = "; ".join([kernel.text for kernel in missing[:3]])
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise InvalidInputError(
+                f"The table of {self.device.name!r} ({self.source}) lacks {len(missing)} of the network's "
+                f"{len(counts)} kernels: {named}{more}. Profile a space that has them "
+                "(`nasturtium profile DEVICE SPACE`), with the same input and classes."
+            )
+        groups: dict[str, float] = {}
+        for kernel, times in counts.items():
+            groups[kernel.group] = groups.get(kernel.group, 0.0) + times * self.seconds[kernel]
+        return Sum(groups, sum(counts.values()))
+
+    def predict(self, graph: Graph) -> Prediction:
+        """Latency of a network; see `LatencyModel.predict`."""
+        self.check()
+        value = max(self.fit(self.sums(graph)), 0.0)
+        around = self.radius * value if value else math.inf
+        return Prediction(
+            seconds=value, low=max(value - around, 0.0), high=value + around, confidence=self.confidence,
+            source=self.source,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Refuse to be used before the error is known.
+
+        Raises:
+            InvalidInputError: it is not, and the table was not told to go on.
+        """
+        if not self.held_out and not self.is_trusted:
+            raise InvalidInputError(
+                f"The table of {self.device.name!r} was never compared with whole networks, so nobody knows how far it "
+                "is off. Finish `nasturtium profile`, which measures some, or take `table.unchecked()`."
+            )
+
+    def unchecked(self) -> LatencyTable:
+        """The same table, which predicts without an error report."""
+        return dataclasses.replace(self, is_trusted=True)
+
+    def corrected(self, measurements: Sequence[Measured]) -> LatencyTable:
+        """The table whose constant and slopes are fitted with more measured networks.
+
+        The held-out networks stay held out, so `error` is that of the corrected table.
+
+        Args:
+            measurements: Graphs and their seconds.
+
+        Raises:
+            InvalidInputError: a time is not positive, or the table lacks a kernel.
+        """
+        rows = [Row(self.sums(network), seconds) for network, seconds in check_measured(measurements)]
+        return dataclasses.replace(self, fitted=(*self.fitted, *rows))
+
+    @property
+    def cost(self) -> TableCost:
+        """The expected latency of a supernet: give it as `cost` to DARTS, ProxylessNAS or `ExpectedCost`.
+
+        Raises:
+            InvalidInputError: as of `check`.
+        """
+        self.check()
+        return TableCost(self.device.name, self.seconds, self.fit)
+
+    @property
+    def text(self) -> str:
+        """A paragraph for people."""
+        head = f"{len(self.seconds)} kernels on {self.device.name} ({self.device.text}); {self.source}"
+        form = f"fit: {self.fit.form}, on {self.fit.networks} whole networks"
+        error = "never compared with whole networks" if self.error is None else self.error.text
+        return f"{head}\n{form}\nerror: {error}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "type": "table",
+            "version": VERSION,
+            "device": self.device.to_dict(),
+            "kernels": [{**k.to_dict(), "key": k.key, "seconds": s} for k, s in self.seconds.items()],
+            "fitted": [row.to_dict() for row in self.fitted],
+            "held_out": [row.to_dict() for row in self.held_out],
+            "source": self.source,
+            "is_trusted": self.is_trusted,
+            "coverage": self.coverage,
+            "confidence": self.confidence,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LatencyTable:
+        """Inverse of `to_dict`.
+
+        Raises:
+            InvalidInputError: another type or version, or fields are missing.
+        """
+        if data.get("type") != "table" or data.get("version") != VERSION:
+            raise InvalidInputError(
+                f"A latency table of version {VERSION} was expected, got type {data.get('type')!r} of version "
+                f"{data.get('version')!r}."
+            )
+        try:
+            return cls(
+                device=Device.from_dict(data["device"]),
+                seconds={Kernel.from_dict(each): float(each["seconds"]) for each in data["kernels"]},
+                fitted=tuple(map(Row.from_dict, data["fitted"])),
+                held_out=tuple(map(Row.from_dict, data["held_out"])),
+                source=data["source"],
+                is_trusted=data["is_trusted"],
+                coverage=data["coverage"],
+                confidence=data["confidence"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"A latency table cannot be read: {error!r}.") from error
