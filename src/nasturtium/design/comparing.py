@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 PERMUTATIONS = 2000
 """Of the labels, for a p-value: the least that can come out is 1 / 2001."""
-RESAMPLES = 2000
+RESAMPLES = 1000
 """Of the networks, for an interval."""
 
 
