@@ -145,6 +145,23 @@ def test_worker_processes_share_one_supernet(space: nas.Space, tmp_path: Path) -
         assert one.metrics["loss"] == other.metrics["loss"]
 
 
+def test_training_starts_from_given_weights(space: nas.Space, task: Task, tmp_path: Path) -> None:
+    shared = nas.supernet(space, task.input_shape, seed=3, **task.context)
+    save(shared, tmp_path / "a.safetensors")
+    slow = nas.training.Recipe(learning_rate=1e-12)
+    made = make(space, epochs=1, recipe=slow, initial=tmp_path / "a.safetensors")
+    ready = made.supernet(Job(task=task, seed=0))
+    begun = dict(shared.named_parameters())
+    for name, weight in ready.supernet.named_parameters():
+        torch.testing.assert_close(weight.detach(), begun[name].detach(), rtol=0, atol=1e-8)
+    assert made.fingerprint != make(space, epochs=1, recipe=slow).fingerprint
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes())
+    assert make(space, epochs=1, recipe=slow, initial=tmp_path / "b.safetensors").fingerprint == made.fingerprint
+    assert from_dict(json.loads(json.dumps(made.to_dict()))).fingerprint == made.fingerprint
+    with pytest.raises(InvalidInputError, match="not both"):
+        make(space, initial=tmp_path / "a.safetensors", weights=tmp_path / "b.safetensors")
+
+
 def test_a_given_file_is_used(space: nas.Space, task: Task, tmp_path: Path) -> None:
     shared = nas.supernet(space, task.input_shape, seed=3, **task.context)
     save(shared, tmp_path / "a.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import study_fakes as fakes
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import nasturtium as nas
 from nasturtium.errors import (
@@ -20,7 +21,14 @@ from nasturtium.errors import (
     StudyMismatchError,
     UnknownNameError,
 )
-from nasturtium.supernets import Found, Run, Searcher, SearchResult
+from nasturtium.study.method import FINISHED, read_method
+from nasturtium.study.store import Store
+from nasturtium.supernets import Found, Run, Searcher, SearchResult, Trust
+from nasturtium.training import checkpoint
+
+TRUST = Trust(
+    tau=0.5, low=0.1, high=0.8, n=20, confidence=0.95, cheap="shared weights", full="training alone"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,7 @@ class Guess:
     seconds: float = 0.0
     fails: int = 0
     runs: ClassVar[list[int]] = []
+    started: ClassVar[list[dict[str, list[float]]]] = []
 
     def check(self, space: nas.Space, task: Any) -> None:
         if self.epochs > 5:
@@ -38,6 +47,9 @@ class Guess:
 
     def search(self, space: nas.Space, run: Run) -> SearchResult:
         self.runs.append(run.seed)
+        self.started.append({name: value.tolist() for name, value in run.initial.items()})
+        if run.directory is not None:
+            checkpoint.write(run.directory / "phase", "guess", {})
         if len(self.runs) <= self.fails:
             raise KeyboardInterrupt
         rng = random.Random(run.seed)
@@ -48,7 +60,7 @@ class Guess:
             Found(architecture=space.sample(rng), evidence={"shared_accuracy": 0.5 - i / 10}) for i in range(3)
         )
         return SearchResult(
-            found=found, history=history, seconds=self.seconds, steps=7, notes=("It guessed.",),
+            found=found, history=history, seconds=self.seconds, steps=7, notes=("It guessed.",), trust=TRUST,
             state={"weights.w": torch.arange(3.0)},
         )  # fmt: skip
 
@@ -59,6 +71,7 @@ class Guess:
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     Guess.runs.clear()
+    Guess.started.clear()
 
 
 def test_what_the_method_found_is_trained_in_its_order(run) -> None:
@@ -147,6 +160,55 @@ def test_nothing_that_was_found_meets_the_constraints(run, tmp_path) -> None:
         run("other.db", strategy=None, method=Guess(), constraints=["params <= 1"])
     assert not (tmp_path / "other.db").exists()
     assert len(Guess.runs) == 1
+
+
+def test_a_method_starts_from_given_weights(run, tmp_path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file({"weights.w": torch.ones(3)}, path)
+    study = run(strategy=None, method=nas.study.StartFrom(path, Guess()))
+    assert Guess.started == [{"weights.w": [1.0, 1.0, 1.0]}]
+    assert study.learned is not None
+    assert study.learned.name == "Guess"
+    stored = study.facts["method"]["arguments"]
+    assert stored["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    torch.save({"weights.w": torch.zeros(3)}, tmp_path / "mine.pt")
+    text = f"{__name__}:Guess(epochs=2, initial='{tmp_path / 'mine.pt'}')"
+    made = read_method(text)
+    assert made == nas.study.StartFrom(str(tmp_path / "mine.pt"), Guess(epochs=2))
+    run("other.db", strategy=None, method=made)
+    assert Guess.started[1] == {"weights.w": [0.0, 0.0, 0.0]}
+    save_file({"weights.w": torch.zeros(3)}, path)
+    with pytest.raises(StudyMismatchError):
+        run(strategy=None, method=nas.study.StartFrom(path, Guess()))
+    with pytest.raises(InvalidInputError, match="have changed"):
+        nas.study.StartFrom(path, Guess(), stored["digest"]).search(fakes.space(), Run(task=None, seed=0))
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        nas.study.StartFrom(tmp_path / "none.safetensors", Guess())
+
+
+def test_checkpoints_stay_until_the_result_is_logged(run, tmp_path, monkeypatch) -> None:
+    real = Store.add_event
+
+    def killed(self: Store, kind: str, *detail: Any) -> None:
+        if kind == FINISHED:
+            raise KeyboardInterrupt
+        real(self, kind, *detail)
+
+    folder = tmp_path / "study.db.files" / "method"
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "add_event", killed)
+        with pytest.raises(nas.study.StudyInterrupted):
+            run(strategy=None, method=Guess())
+    assert (folder / "phase" / "checkpoint.pt").exists()
+    run(strategy=None, method=Guess())
+    assert not (folder / "phase" / "checkpoint.pt").exists()
+    assert (folder / "weights.safetensors").exists()
+
+
+def test_trust_of_a_method_is_kept(run) -> None:
+    study = run(strategy=None, method=Guess())
+    assert study.learned is not None
+    assert Trust.from_dict(study.learned.trust) == TRUST
 
 
 def test_trust_in_shared_weights_is_said(run) -> None:

@@ -25,6 +25,7 @@ VARIANTS = {
     "fair": DARTS.fair(**SMALL),
     "gdas": DARTS.gdas(**SMALL),
     "minus": DARTS.minus(**SMALL),
+    "bfloat16": DARTS(**SMALL, precision="bfloat16"),
 }
 
 
@@ -56,7 +57,7 @@ def test_a_killed_search_goes_on_to_the_same_bits(name, tmp_path):
     assert again.notes == whole.notes
     assert again.state.keys() == whole.state.keys()
     assert all(torch.equal(again.state[k], whole.state[k]) for k in whole.state)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     # what is derived is an ordinary architecture of the given space
     found = again.found[0].architecture
     assert found in searched
@@ -65,6 +66,16 @@ def test_a_killed_search_goes_on_to_the_same_bits(name, tmp_path):
     assert again.steps == 3 * 2
     assert isinstance(method, Searcher)
     json.dumps(method.to_dict())
+
+
+def test_bfloat16_is_rougher_and_no_more():
+    searches = {
+        p: DARTS(**SMALL, precision=p).search(space(), Run(task=task(), seed=3)) for p in ("float32", "bfloat16")
+    }
+    fine, rough = ([record["loss"] for record in search.history] for search in searches.values())
+    assert rough != fine
+    assert rough == pytest.approx(fine, abs=0.1)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in searches["bfloat16"].state.values())
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):

@@ -284,7 +284,7 @@ def test_a_search_that_was_stopped_goes_on_exactly(variant: Any, small: Task, tm
     assert all(torch.equal(rest.state[name], tensor) for name, tensor in whole.state.items())
     for one, other in zip(rest.history, whole.history, strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_logits_wait_for_the_warm_up_and_the_first_epoch(small: Task) -> None:

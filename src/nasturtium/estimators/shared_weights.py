@@ -15,11 +15,12 @@ import numpy as np
 from nasturtium.errors import InvalidArchitectureError, InvalidInputError, TrialError
 from nasturtium.estimators import results
 from nasturtium.estimators.protocol import Job
-from nasturtium.estimators.supernet_files import Ready, Training, digest_of, supernet_of
+from nasturtium.estimators.supernet_files import Ready, Training, supernet_of
 from nasturtium.estimators.trained import SECONDS_PER_IMAGE, SECONDS_PER_MAC, Trained, torch_threads
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.calibration import recalibrate
 from nasturtium.supernets.paths import PathSampler, sampler_from
+from nasturtium.supernets.storage import file_digest
 from nasturtium.tasks import Task
 from nasturtium.training import FitResult, Recipe, checkpoint, evaluate, resolve_device
 from nasturtium.trial.types import FULL, Fidelity
@@ -50,6 +51,8 @@ class SharedWeights:
         paths: Draws in each step, at least 1.
         weights: A file of a trained supernet of the space (`nasturtium.supernets.save`), instead of training one;
             `epochs`, `recipe`, `sampler` and `paths` then have no effect.
+        initial: A file of weights to start training from, by the supernet's names; names that are missing start at
+            random. As of `nas.study.StartFrom`.
         directory: Where the supernet is kept, for several studies or machines with one file system; None for the
             folder of the trial that trained it.
         calibration: Train images for the norms' statistics, at least 2.
@@ -70,6 +73,7 @@ class SharedWeights:
     sampler: str | PathSampler = "hierarchical"
     paths: int = 1
     weights: str | Path | None = None
+    initial: str | Path | None = None
     directory: str | Path | None = None
     calibration: int = 2000
     sample: int = 10
@@ -78,6 +82,8 @@ class SharedWeights:
     device: str = "auto"
     weights_digest: str | None = None
     """SHA-256 of the file `weights`; filled in, and compared where it is given."""
+    initial_digest: str | None = None
+    """That of the file `initial`."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, Space):
@@ -88,7 +94,11 @@ class SharedWeights:
                 raise InvalidInputError(f"`{name}` must be an integer of {least} or more, got {value!r}.")
         object.__setattr__(self, "sampler", sampler_from(self.sampler))
         if self.weights is not None:
-            object.__setattr__(self, "weights_digest", digest_of(Path(self.weights), self.weights_digest))
+            object.__setattr__(self, "weights_digest", file_digest(Path(self.weights), self.weights_digest))
+        if self.initial is not None:
+            if self.weights is not None:
+                raise InvalidInputError("Give trained `weights`, or `initial` ones to train from, not both.")
+            object.__setattr__(self, "initial_digest", file_digest(Path(self.initial), self.initial_digest))
 
     @property
     def deterministic(self) -> bool:
@@ -103,6 +113,7 @@ class SharedWeights:
             for name in ("weights", "epochs", "recipe", "sampler", "paths"):
                 said.pop(name)
         del said["directory"]
+        said.pop("initial", None)  # its digest counts
         said["space"] = self.space.fingerprint
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
@@ -113,6 +124,9 @@ class SharedWeights:
             InvalidInputError: the space has a condition that JSON cannot hold, such as a lambda.
         """
         assert isinstance(self.sampler, PathSampler)
+        late: dict[str, Any] = {}  # settings that came later are left out at their defaults: older studies go on
+        if self.initial is not None:
+            late = {"initial": str(self.initial), "initial_digest": self.initial_digest}
         return {
             "version": VERSION,
             "type": "shared_weights",
@@ -129,6 +143,7 @@ class SharedWeights:
             "seed": self.seed,
             "device": self.device,
             "weights_digest": self.weights_digest,
+            **late,
         }
 
     @classmethod
@@ -235,7 +250,8 @@ class SharedWeights:
         return supernet_of(
             Training(
                 space=self.space, epochs=self.epochs, recipe=self.recipe, sampler=self.sampler, paths=self.paths,
-                weights=None if self.weights is None else Path(self.weights), calibration=self.calibration,
+                weights=None if self.weights is None else Path(self.weights),
+                initial=None if self.initial is None else Path(self.initial), calibration=self.calibration,
                 seed=self.seed, fingerprint=self.fingerprint, sample=self.sample, alone=self.alone,
             ),
             job, device, None if self.directory is None else Path(self.directory),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasturtium.errors import InvalidInputError, StoreError
+from nasturtium.errors import StoreError
 from nasturtium.estimators import results
 from nasturtium.estimators.comparing import compare_rankings
 from nasturtium.estimators.protocol import Job
@@ -27,7 +26,7 @@ from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.paths import PathSampler
 from nasturtium.supernets.sampling import distinct
 from nasturtium.supernets.single_path import measure, train_single_path
-from nasturtium.supernets.storage import load, save
+from nasturtium.supernets.storage import load, read_weights, save
 from nasturtium.supernets.trust import Trust
 from nasturtium.training import Recipe, checkpoint
 from nasturtium.training.randomness import derived_seed
@@ -47,6 +46,7 @@ class Training:
     sampler: PathSampler
     paths: int
     weights: Path | None
+    initial: Path | None
     calibration: int
     seed: int
     fingerprint: str
@@ -129,6 +129,7 @@ def _read_or_train(
     result = train_single_path(
         made, training.space, job.task, training.recipe, epochs=training.epochs, seed=training.seed,
         sampler=training.sampler, paths=training.paths, device=device, directory=folder, on_epoch=job.report,
+        initial=None if training.initial is None else read_weights(training.initial),
     )  # fmt: skip
     if folder is not None:
         said = {
@@ -186,22 +187,3 @@ def _only_process(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def digest_of(path: Path, expected: str | None) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        InvalidInputError: it cannot be read, or is not the expected one.
-    """
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InvalidInputError(f"The supernet's weights {str(path)!r} cannot be read: {error}.") from error
-    if expected not in (None, found):
-        raise InvalidInputError(
-            f"The supernet's weights {str(path)!r} have changed since this estimator was described: what was measured "
-            "with the old ones cannot be mixed with these."
-        )
-    return found

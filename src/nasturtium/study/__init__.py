@@ -17,6 +17,7 @@ from nasturtium.study.method import METHODS, Learned
 from nasturtium.study.planning import Plan, plan
 from nasturtium.study.results import FrontMember, Member, Study, StudyInterrupted
 from nasturtium.study.session import resume, search
+from nasturtium.study.starting import StartFrom
 
 __all__ = [
     "METHODS",
@@ -32,6 +33,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "SearchFinished",
+    "StartFrom",
     "Study",
     "StudyInterrupted",
     "TrialFinished",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nasturtium.errors import InfeasibleError, InvalidInputError, UnknownNameError
@@ -13,6 +13,7 @@ from nasturtium.space import Architecture
 from nasturtium.strategies.naming import Named, import_object
 from nasturtium.study import events
 from nasturtium.study.database import Location
+from nasturtium.study.starting import StartFrom
 from nasturtium.study.store import Store
 from nasturtium.trial import Problem, format_constraint, violation
 
@@ -70,7 +71,7 @@ class Learned:
 
 
 def read_method(method: Any) -> Any:
-    """The method of an argument, made from text such as "darts(epochs=20)".
+    """The method of an argument, made from text such as "darts(epochs=20)" or "darts(initial='weights.safetensors')".
 
     Raises:
         UnknownNameError: no method of that name.
@@ -78,6 +79,8 @@ def read_method(method: Any) -> Any:
     """
     if method is None:
         return None
+    if isinstance(method, StartFrom):
+        return replace(method, method=read_method(method.method))
     if isinstance(method, str):
         named = Named.parse(method)
         if ":" not in named.name and named.name not in METHODS:
@@ -85,7 +88,10 @@ def read_method(method: Any) -> Any:
         module, _, name = METHODS.get(named.name, named.name).partition(":")
         try:
             kind = getattr(importlib.import_module(module), name) if named.name in METHODS else None
-            return (kind or import_object(named.name, "method"))(**dict(named.options))
+            options = dict(named.options)
+            initial = options.pop("initial", None)
+            made = (kind or import_object(named.name, "method"))(**options)
+            return made if initial is None else StartFrom(initial, made)
         except TypeError as error:
             raise InvalidInputError(f"The method {named.name!r} does not take these options: {error}.") from error
     if not all(callable(getattr(method, name, None)) for name in ("check", "search", "to_dict")):
@@ -133,7 +139,7 @@ def learn(setup: Setup, store: Store, location: Location, emit: Callable[[events
         result = setup.method.search(setup.space, run)
     _keep_weights(result, directory / "weights.safetensors")
     made = Learned(
-        name=type(setup.method).__name__,
+        name=setup.method.name if isinstance(setup.method, StartFrom) else type(setup.method).__name__,
         found=tuple((f.architecture, dict(f.evidence)) for f in result.found),
         history=tuple(dict(h) for h in result.history),
         seconds=result.seconds,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
@@ -80,6 +81,43 @@ def load(supernet: Supernet, path: str | Path) -> None:
             "same shapes, but its operations differ. Make the supernet from the space that the weights were trained in."
         )
     supernet.load_state_dict(state)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights by name: of safetensors, or of a state dict of PyTorch (".pt", ".pth").
+
+    Raises:
+        StoreError: the file cannot be read, or holds something else.
+    """
+    try:
+        if path.suffix in (".pt", ".pth"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            found = load_file(path)
+    except Exception as error:  # the readers raise their own types
+        raise StoreError(f"Weights cannot be read from {str(path)!r}: {error}.") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise StoreError(f"{str(path)!r} holds no state dict: tensors by name.")
+    return found
+
+
+def file_digest(path: Path, expected: str | None) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        InvalidInputError: it cannot be read, or is not the expected one.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidInputError(f"The weights {str(path)!r} cannot be read: {error}.") from error
+    if expected not in (None, found):
+        raise InvalidInputError(
+            f"The weights {str(path)!r} have changed since they were first used: what was measured with the old ones "
+            "cannot be mixed with these."
+        )
+    return found
 
 
 def decisions_of(supernet: Supernet) -> dict[str, list[str]]:
