@@ -69,6 +69,11 @@ class Ours:
         """Mean cross-entropy."""
         return functional.cross_entropy(self.network(batch[0]), batch[1])
 
+    def ahead(self, batch: plain_darts.Batch) -> Tensor:
+        """The loss whose gradients of weights and architecture are both wanted, as `DARTS` computes it."""
+        with self.network.recomputing():
+            return self.loss(batch)
+
     def architecture_gradients(self, train: plain_darts.Batch, valid: plain_darts.Batch, order: int) -> Tensor:
         """Leave the architecture's gradient in `.grad`."""
         if order == 1:
@@ -77,7 +82,7 @@ class Ours:
             buffers = [self.sgd.state.get(p, {}).get("momentum_buffer") for p in self.weights]
             loss, found = second_order(
                 lambda: self.loss(train),
-                lambda: self.loss(valid),
+                lambda: self.ahead(valid),
                 self.weights,
                 self.architecture,
                 rate=RATE,

@@ -20,11 +20,14 @@ same distribution, because they are drawn in the order of memory. Under autocast
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from nasturtium.graph import operations as ops
 from nasturtium.model.elastic import Elastic
@@ -35,7 +38,9 @@ from nasturtium.model.passes.expressions import Rules, express
 from nasturtium.model.passes.forms import Coefficient
 from nasturtium.model.passes.kernels import channels_last
 from nasturtium.model.passes.layers import elastic_of
+from nasturtium.model.passes.norms import Norm
 from nasturtium.model.passes.schedule import Schedule, schedule
+from nasturtium.model.passes.segments import Segment, run_segment, segments
 
 Pattern = tuple[tuple[int, tuple[int | None, ...]], ...]
 """By position of a mixed decision, for each option: its number, `PLAIN` where its weight is the number 1, None where it
@@ -66,39 +71,82 @@ class FastExecutor:
         self.counts = {step.position: len(step.reads) for step in program.steps if isinstance(step, Mix)}
         self._plain = PlainExecutor(program)
         self._prepared: Latest[tuple[Pattern, bool, str], Prepared] = Latest(PREPARED)
+        self._segments: Latest[tuple[Pattern, bool, str], tuple[Segment, ...]] = Latest(PREPARED)
         self._norms = _norms(program)
 
-    def __call__(self, inputs: Sequence[Tensor], weights: Mapping[int, Shares | Hard]) -> list[Tensor]:
-        """Run it; see `mixture.Executor`."""
+    def __call__(
+        self, inputs: Sequence[Tensor], weights: Mapping[int, Shares | Hard], *, recompute: bool = False
+    ) -> list[Tensor]:
+        """Run it; see `mixture.Executor`.
+
+        Args:
+            inputs: Each `(batch, *shape)`.
+            weights: Of the mixed decisions.
+            recompute: Whether to keep little for the gradient, and compute the rest again. No effect where the plain
+                executor runs.
+        """
         device = inputs[0].device.type
         if torch.is_autocast_enabled(device) or torch.compiler.is_compiling():
             return self._plain(inputs, weights)
         training = bool(self._norms) and all(norm.training for norm in self._norms)
         parts = {position: listed(weights[position], count) for position, count in self.counts.items()}
         pattern = tuple([(position, _marks(given)) for position, given in parts.items()])
-        plan, norms = self._prepared.get(
-            (pattern, training, device), lambda: self._prepare(pattern, device, training=training)
-        )
+        key = (pattern, training, device)
+        plan, norms = self._prepared.get(key, lambda: self._prepare(pattern, device, training=training))
         shares = _values(plan.coefficients, parts, inputs[0])
-        values: list[Tensor | None] = [None] * plan.size
+        values: dict[int, Tensor] = {}
         for place, given in zip(plan.inputs, inputs, strict=False):
             if place >= 0:
                 values[place] = channels_last(given)
-        for function, reads, coefficient, writes, dead in plan.instructions:
-            read = [values[i] for i in reads]
-            values[writes] = function(*read) if coefficient < 0 else function(*read, shares[coefficient])
-            for i in dead:
-                values[i] = None
+        if recompute and torch.is_grad_enabled():
+            _run_segments(plan, self._segments.get(key, lambda: segments(plan)), shares, values)
+        else:
+            for function, reads, coefficient, writes, dead in plan.instructions:
+                read = [values[i] for i in reads]
+                values[writes] = function(*read) if coefficient < 0 else function(*read, shares[coefficient])
+                for i in dead:
+                    del values[i]
         if training and norms:
             torch._foreach_add_([norm.get_buffer("num_batches_tracked") for norm in norms], 1)
-        outputs = [values[i] for i in plan.outputs]
-        return [y for y in outputs if y is not None]
+        return [values[i] for i in plan.outputs]
 
     def _prepare(self, pattern: Pattern, device: str, *, training: bool) -> Prepared:
         cpu = device == "cpu"
         program = reduced(self.program, dict(pattern))
         expression = express(program, Rules(merge_norms=training, phases=cpu))
         return Prepared(schedule(expression, training=training, fast_columns=cpu), _norms(program))
+
+
+def _run_segments(
+    plan: Schedule, found: Sequence[Segment], shares: Sequence[Tensor], values: dict[int, Tensor]
+) -> None:
+    """Run a schedule of which only the values between segments are kept for the gradient."""
+    norms = [each.function for each in plan.instructions if isinstance(each.function, Norm)]
+    for segment in found:
+        given = [values[i] for i in segment.reads]
+        if segment is found[-1]:  # its gradient comes first: nothing would be gained
+            made = run_segment(plan, segment, shares, *given)
+        else:
+            made = checkpoint(
+                partial(run_segment, plan, segment, shares), *given, use_reentrant=False,
+                context_fn=lambda: (nullcontext(), _again(norms)),
+            )  # fmt: skip
+        values.update(zip(segment.writes, made, strict=True))
+        del given, made
+        for number in segment.dead:
+            del values[number]
+
+
+@contextmanager
+def _again(norms: Sequence[Norm]) -> Iterator[None]:
+    """What is computed now was computed before: running statistics stay."""
+    for norm in norms:
+        norm.again = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.again = False
 
 
 def _norms(program: Program) -> tuple[Elastic, ...]:

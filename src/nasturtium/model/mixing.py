@@ -39,7 +39,14 @@ class Mixer:
         self._executors: Latest[tuple[tuple[int, ...], tuple[int, ...], bool], Executor] = Latest(EXECUTORS)
 
     def run(
-        self, gate: Gate, inputs: Sequence[Tensor], *, mixed: Sequence[int], indices: Sequence[int], optimize: bool
+        self,
+        gate: Gate,
+        inputs: Sequence[Tensor],
+        *,
+        mixed: Sequence[int],
+        indices: Sequence[int],
+        optimize: bool,
+        recompute: bool,
     ) -> list[Tensor]:
         """Outputs where each mixed decision's branches are added up by weight.
 
@@ -49,6 +56,7 @@ class Mixer:
             mixed: Positions of the decisions that are mixed, increasing.
             indices: Index of every other decision, by position.
             optimize: Whether passes that keep outputs and gradients may rewrite the program.
+            recompute: Whether a rewritten program keeps little for the gradient.
         """
         decisions = self.graph.decisions
         weights = {p: gate.weights(decisions[p].name, decisions[p].count) for p in mixed}
@@ -64,4 +72,7 @@ class Mixer:
             program = write_program(self.graph, self.channels, mixed, fixed, self.layer)
             return FastExecutor(program) if fast else PlainExecutor(program)
 
-        return self._executors.get((fixed, tuple(mixed), fast), make)(inputs, weights)
+        executor = self._executors.get((fixed, tuple(mixed), fast), make)
+        if recompute and isinstance(executor, FastExecutor):
+            return executor(inputs, weights, recompute=True)
+        return executor(inputs, weights)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -69,6 +70,7 @@ class Supernet(nn.Module):
         self._mixable: dict[str, int] | None = None
         self._mixed: tuple[int, ...] = ()
         self._optimize = True
+        self._recompute = False
         self._mixer = Mixer(graph, self._channels, self._paths, self._call)
         self._make_layers(secrets.randbits(62) if seed is None else seed)
 
@@ -164,7 +166,14 @@ class Supernet(nn.Module):
             self._mixable = mixable(self.graph, self._channels)
         return dict(self._mixable)
 
-    def mix(self, gate: Gate | None, decisions: list[str] | None = None, *, optimize: bool = True) -> Self:
+    def mix(
+        self,
+        gate: Gate | None,
+        decisions: list[str] | None = None,
+        *,
+        optimize: bool = True,
+        recompute: bool = False,
+    ) -> Self:
         """Mix the branches of decisions by a gate; the other decisions stay as `set` left them.
 
         Args:
@@ -172,6 +181,8 @@ class Supernet(nn.Module):
             decisions: Names of those to mix; None for all of `mixed`.
             optimize: Whether a mixture may be computed by another program with the same outputs and gradients, within
                 rounding (where no gate takes single branches); False computes every layer as it stands in the graph.
+            recompute: Whether that program keeps little for the gradient and computes the rest again, in about a
+                quarter more time. No effect where no such program runs: without `optimize`, and under autocast.
 
         Returns:
             This supernet.
@@ -192,8 +203,21 @@ class Supernet(nn.Module):
         positions = {d.name: i for i, d in enumerate(self.graph.decisions)}
         self._gates = () if gate is None else (gate,)
         self._mixed = tuple(sorted([positions[name] for name in names])) if gate is not None else ()
-        self._optimize = optimize
+        self._optimize, self._recompute = optimize, recompute
         return self
+
+    @contextmanager
+    def recomputing(self, *, active: bool = True) -> Iterator[None]:
+        """What is computed in this context keeps little for the gradient, as with `recompute` of `mix`.
+
+        Args:
+            active: Whether it does; False leaves everything as it is.
+        """
+        before, self._recompute = self._recompute, active or self._recompute
+        try:
+            yield
+        finally:
+            self._recompute = before
 
     # Running
 
@@ -212,8 +236,9 @@ class Supernet(nn.Module):
             )
         if self.gate is not None:
             outputs = self._mixer.run(
-                self.gate, given, mixed=self._mixed, indices=self._indices, optimize=self._optimize
-            )
+                self.gate, given, mixed=self._mixed, indices=self._indices, optimize=self._optimize,
+                recompute=self._recompute,
+            )  # fmt: skip
         elif self._active is None:
             raise InvalidInputError("Choose a path first: `supernet.set(architecture)(x)`.")
         else:

@@ -83,7 +83,8 @@ def second_order(
         return first_order(valid_loss, architecture)
     held = buffers or [None] * len(weights)
     with _restored(weights) as before:
-        step = _gradients(train_loss(), weights)
+        with _frozen(architecture):
+            step = _gradients(train_loss(), weights)
         with torch.no_grad():
             for weight, gradient, buffer in zip(weights, step, held, strict=True):
                 ahead = gradient.add(weight, alpha=weight_decay)
@@ -113,7 +114,21 @@ def _displaced(
     with torch.no_grad():
         for weight, start, direction in zip(weights, before, v, strict=True):
             torch.add(start, direction, alpha=scale, out=weight)
-    return _gradients(loss(), architecture)
+    with _frozen(weights):
+        return _gradients(loss(), architecture)
+
+
+@contextmanager
+def _frozen(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Nothing is kept for the gradients of tensors."""
+    trainable = [tensor for tensor in tensors if tensor.requires_grad]
+    for tensor in trainable:
+        tensor.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for tensor in trainable:
+            tensor.requires_grad_()
 
 
 @contextmanager

@@ -61,6 +61,9 @@ class DARTS:
         cost_weight: l2, loss per unit of cost.
         watch: What to watch for, a `CollapseWatch` or a mapping of its settings; None for nothing.
         precision: "float32", or "bfloat16" by autocast (the step of the architecture too).
+        recompute: Whether all passes keep little memory for their gradients and compute the rest again, which takes
+            about a quarter more time. Of the second order, the pass one step ahead does so in any case: it alone
+            needs the gradients of weights and architecture at once. No effect under bfloat16.
 
     Notes:
         Differs from the paper: the genotype keeps exactly as many edges as the space says with "sigmoid" too, where
@@ -96,6 +99,7 @@ class DARTS:
     cost_weight: float = 0.0
     watch: CollapseWatch | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         self._check_values()

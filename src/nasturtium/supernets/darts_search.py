@@ -51,7 +51,7 @@ class DARTSSearch:
         self.gate = MixtureGate(self.relaxation, mixed, rule=method.gate, edges=method.edges, seed=seed)
         self.net.to(self.device)
         self.gate.to(self.device)
-        self.net.mix(self.gate)
+        self.net.mix(self.gate, recompute=method.recompute)
         self.weights: list[nn.Parameter] = [p for n, p in self.net.named_parameters() if not n.startswith("gate.")]
         self.logits: list[nn.Parameter] = list(self.gate.parameters())
         self.sgd = torch.optim.SGD(
@@ -119,7 +119,8 @@ class DARTSSearch:
 
     def _architecture_step(self, batch: Batch, second: Batch, rate: float) -> Tensor:
         def valid() -> Tensor:
-            return self.cross_entropy(*second) + self.penalty()
+            with self.net.recomputing(active=self.method.order == 2):
+                return self.cross_entropy(*second) + self.penalty()
 
         if self.method.order == 1:
             loss, gradients = first_order(valid, self.logits)
@@ -173,7 +174,7 @@ class DARTSSearch:
                     lambda: torch.stack([self.cross_entropy(*b) for b in batches]).mean(), self.logits,
                     iterations=watch.iterations, seed=moment.seed,
                 )  # fmt: skip
-            self.net.mix(self.gate)
+            self.net.mix(self.gate, recompute=self.method.recompute)
             self.curvature.add(epoch, value, architecture)
             record["eigenvalue"] = value
         return record

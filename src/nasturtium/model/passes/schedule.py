@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 from torch import Tensor
@@ -45,8 +46,8 @@ class Schedule:
     inputs: tuple[int, ...]
     """Where each input of the network goes; -1 where nobody reads it."""
     outputs: tuple[int, ...]
-    size: int
-    """Number of values."""
+    sizes: tuple[int, ...]
+    """Elements of each value, for one image; 0 for the inputs of the network."""
 
 
 def schedule(expression: Expression, *, training: bool, fast_columns: bool) -> Schedule:
@@ -109,7 +110,7 @@ class _Scheduler:
             coefficients=tuple(self.coefficients),
             inputs=tuple(inputs),
             outputs=self.outputs,
-            size=len(self.values),
+            sizes=self._sizes(),
         )
 
     def _fuse(self, number: int) -> None:
@@ -204,6 +205,18 @@ class _Scheduler:
             self.steps.append((function, (place, number), self._coefficient(coefficient), place))
             total.owned = True
 
+    def _sizes(self) -> tuple[int, ...]:
+        sizes: list[int] = []
+        for number, value in enumerate(self.values):
+            if isinstance(value, Input):
+                sizes.append(0)
+            elif isinstance(value, Apply):
+                sizes.append(prod(self.calls[number][0].form.shape))
+            else:
+                share = prod(value.step) if isinstance(value, Sample) else 1
+                sizes.append(max([sizes[i] for i in value.reads]) // share)
+        return tuple(sizes)
+
     def _with_deaths(self) -> tuple[Instruction, ...]:
         last: dict[int, int] = {}
         for place, (_, reads, _, writes) in enumerate(self.steps):
@@ -214,6 +227,16 @@ class _Scheduler:
             if number not in self.outputs:
                 dead.setdefault(place, []).append(number)
         return tuple([Instruction(*step, tuple(dead.get(i, ()))) for i, step in enumerate(self.steps)])
+
+
+def changes_first(function: Callable[..., Tensor]) -> bool:
+    """Whether a call changes its first argument in place, or gives it to one that does."""
+    return function in (_same, _add_to, kernels.add_scaled)
+
+
+def only_adds(function: Callable[..., Tensor]) -> bool:
+    """Whether a call keeps nothing for its gradient."""
+    return function in (_same, _add, _add_to)
 
 
 def _is_relu(value: Apply) -> bool:
