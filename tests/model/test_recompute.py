@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import nasturtium as nas
 from nasturtium.model import Softmax, Supernet
 from nasturtium.model.mixture import write_program
 from nasturtium.model.passes.expressions import Rules, express
 from nasturtium.model.passes.schedule import Schedule, schedule
 from nasturtium.model.passes.segments import segments
+from nasturtium.zoo import darts
 from tests.model.test_passes import SPACES, made
 
 
@@ -55,13 +57,11 @@ def test_segments_are_the_schedule_and_pass_on_what_is_read_later(name: str, see
 
 
 def test_a_deep_network_keeps_less() -> None:
-    import nasturtium as nas
-    from nasturtium.zoo.darts import space
-
-    shared = nas.supernet(space((3, 16, 16), width=4, layers=6, nodes=2, affine=False), (3, 16, 16), seed=0, classes=3)
+    shared = nas.supernet(
+        darts.space((3, 16, 16), width=4, layers=6, nodes=2, affine=False), (3, 16, 16), seed=0, classes=3
+    )
     x = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert len(segments(plan_of(shared))) > 2
-    # the last segment is not recomputed, so that it stands for the largest
     assert kept_bytes(shared, x, recompute=True) < 0.5 * kept_bytes(shared, x, recompute=False)
 
 
