@@ -67,9 +67,7 @@ def segments(plan: Schedule) -> tuple[Segment, ...]:
     return tuple([_segment(plan, a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)])
 
 
-def run_segment(
-    plan: Schedule, segment: Segment, shares: Sequence[Tensor], *given: Tensor
-) -> tuple[Tensor, ...]:
+def run_segment(plan: Schedule, segment: Segment, shares: Sequence[Tensor], *given: Tensor) -> tuple[Tensor, ...]:
     """Run the instructions of a segment.
 
     Args:
