@@ -8,7 +8,6 @@ Reference:
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -18,44 +17,24 @@ from numpy.typing import NDArray
 
 from nasturtium.blocks import make_divisible
 from nasturtium.errors import DataError, IncompatibleError
+from nasturtium.hardware.published import Key
+from nasturtium.hardware.published import read_once_for_all as read_latencies
 from nasturtium.space import Space
 from nasturtium.supernets.accuracy_predictor import AccuracyPredictor
 from nasturtium.supernets.genes import CostTables, Genes, Matrix
 from nasturtium.zoo.once_for_all import DEPTHS, EXPANSIONS, KERNELS, MOBILENETV3, mobilenetv3_space
+
+__all__ = ["PublishedFeatures", "latency_tables", "read_latencies", "read_predictor", "space"]
 
 WIDTH = 1.2
 """Multiplier of the published table's and predictor's networks."""
 RESOLUTIONS = (160, 176, 192, 208, 224)
 """Those that both know, in pixels; the search of the authors' tutorial chooses among them."""
 
-Key = tuple[int, str, str, str, int, int, int, int, int, int]
-"""Resolution, operation, input, output, hidden channels, kernel, stride, and whether residual, gated, h-swish."""
-
 
 def space(resolutions: Sequence[int] = RESOLUTIONS) -> Space:
     """The space that table and predictor speak of: MobileNetV3 at width 1.2, several resolutions."""
     return mobilenetv3_space(width=WIDTH, resolutions=resolutions)
-
-
-def read_latencies(path: str | Path) -> dict[Key, float]:
-    """The rows of `latency_table_note10.csv`: mean latencies in seconds on a Samsung Note10.
-
-    Raises:
-        DataError: the file cannot be read, or is no such table.
-    """
-    try:
-        with Path(path).open(newline="") as file:
-            return {_key(row): float(row["mean_ms"]) / 1e3 for row in csv.DictReader(file)}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(
-            f"The latency table '{path}' cannot be read ({error!r}): it must have the columns resolution, op, input, "
-            "output, expand, kernel, stride, idskip, se, hs and mean_ms."
-        ) from error
-
-
-def _key(row: dict[str, str]) -> Key:
-    numbers = [int(row[name] or 0) for name in ("expand", "kernel", "stride", "idskip", "se", "hs")]
-    return (int(row["resolution"]), row["op"], row["input"], row["output"], *numbers)  # type: ignore[return-value]
 
 
 def latency_tables(genes: Genes, rows: dict[Key, float]) -> CostTables:
