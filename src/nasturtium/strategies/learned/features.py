@@ -26,7 +26,9 @@ def read_features(features: object) -> tuple[str, ...]:
     Raises:
         InvalidInputError: it is no list of names.
     """
-    if isinstance(features, str) or not isinstance(features, Sequence):
+    if isinstance(features, str):
+        raise InvalidInputError(f"`features` must be a list of names, got the text {features!r}.")
+    if not isinstance(features, Sequence):
         raise InvalidInputError(f"`features` must be a list of names, got {features!r}.")
     return tuple(str(name) for name in features)
 
