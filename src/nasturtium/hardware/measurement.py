@@ -41,7 +41,7 @@ class Conditions:
     reference: float | None = None
     """Seconds of the reference kernel that the result is stated for; None for those that were observed.
 
-    Every process times the network and the reference in turns, and what the two have in common is taken out.
+    Every process times the network and the reference in turns. The result is the ratio of the two, times this.
     """
     observed_reference: float | None = None
     """Seconds that the reference kernel took while measuring (median): above `reference` on a slower or busy day."""

@@ -83,11 +83,13 @@ def measure(
 ) -> Measurement:
     """Measure the latency of one network on a device: the median of one inference, with its interval.
 
-    A number of fresh processes, one after the other, times the network in turns with a reference kernel. Threads are
-    pinned; the times settle first. On one thread of a CPU the clock is the processor time of the process: it is the
-    wall-clock time of a machine that does nothing else, and stays right on a busy one; the wall clock is compared, and
-    reported where it differs. Processes are added until the interval is as narrow as asked, or the most are reached,
-    which the result then says. About a second of processor time a process under ONNX Runtime, three under PyTorch.
+    A number of fresh processes, one after the other, times the network in turns with a reference kernel; the ratio of
+    the two takes out what slows both, and is stated in seconds by the reference's median over the processes, or by
+    `plan.reference`. Threads are pinned; the times settle first. On one thread of a CPU the clock is the processor time
+    of the process: it is the wall-clock time of a machine that does nothing else, and stays right on a busy one; the
+    wall clock is compared, and reported where it differs. Processes are added until the interval is as narrow as asked,
+    or the most are reached, which the result then says. About two seconds of processor time a process under ONNX
+    Runtime, four under PyTorch.
 
     Args:
         network: A `Graph`; or an architecture or closed block, with `shape`; or a module, with `inputs`. The weights
@@ -219,10 +221,8 @@ def summarize(
     processes = [statistics.process_times(result["results"][0], clock) for result in results]
     references = [p.reference for p in processes]
     observed = float(np.median(references))
-    slope = statistics.control([p.seconds for p in processes], references)
-    factors = [((plan.reference or observed) / reference) ** slope for reference in references]
-    turns = [[t * f for t in p.turns] for p, f in zip(processes, factors, strict=True)]
-    found = statistics.interval(turns, confidence=plan.confidence)
+    ratios = [[t / p.reference for t in p.turns] for p in processes]
+    found = statistics.interval(ratios, references=plan.reference or references, confidence=plan.confidence)
     last = results[-1]
     return Measurement(
         seconds=found.seconds,
@@ -230,7 +230,7 @@ def summarize(
         high=found.high,
         confidence=plan.confidence,
         precision=plan.precision,
-        processes=tuple(float(np.median(t)) for t in turns),
+        processes=tuple(float(np.median(r)) * (plan.reference or observed) for r in ratios),
         samples=tuple(p.runs for p in processes),
         conditions=Conditions(
             device=device,

@@ -100,22 +100,6 @@ def _far(times: Values) -> int:
     return int((times > middle + max(5 * spread, 0.1 * middle)).sum())
 
 
-def control(network: Sequence[float], reference: Sequence[float]) -> float:
-    """How strongly the network's time follows the reference's, from 0 (not at all) to 1 (in proportion).
-
-    The slope of the logarithms over the processes, which makes the reference a control variate: dividing by
-    `reference ** slope` takes out what the two share, and adds no noise where they share nothing.
-
-    Args:
-        network: Seconds of each process.
-        reference: Seconds of the reference in each.
-    """
-    x, y = np.log(reference), np.log(network)
-    x, y = x - x.mean(), y - y.mean()
-    total = float(x @ x)
-    return 0.0 if total <= 0.0 else float(np.clip(x @ y / total, 0.0, 1.0))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
     """A median with its interval, in seconds."""
@@ -131,7 +115,12 @@ class Interval:
 
 
 def interval(
-    processes: Sequence[Sequence[float]], *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+    processes: Sequence[Sequence[float]],
+    *,
+    references: Sequence[float] | float = 1.0,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Interval:
     """Median over processes, with a bootstrap interval that is right for few of them.
 
@@ -141,7 +130,9 @@ def interval(
     Phi(sqrt(n / (n - 1)) * t), the "expanded percentile interval".
 
     Args:
-        processes: For each process the values of its turns, in seconds, above 0.
+        processes: For each process the values of its turns, above 0: seconds, or ratios to the reference kernel.
+        references: Seconds that ratios are multiplied with: one known number, or the reference kernel's of each
+            process, whose median counts and is resampled along.
         confidence: Share of such intervals that hold the median over very many processes.
         seed: Of the resampling.
         resamples: How many.
@@ -155,17 +146,19 @@ def interval(
     count = len(processes)
     if count < FEWEST:
         raise InvalidInputError(f"An interval over processes needs at least {FEWEST} of them, got {count}.")
-    values = [np.log(np.asarray(turns, float)) for turns in processes]
-    if not all(len(v) and np.isfinite(v).all() for v in values):
+    arrays = [np.asarray(turns, float) for turns in processes]
+    known = np.broadcast_to(np.asarray(references, float), (count,))
+    if not all(len(v) and np.isfinite(v).all() and (v > 0).all() for v in (*arrays, known)):
         raise InvalidInputError("Times must be finite and above 0, and every process needs a turn.")
+    values, levels = [np.log(v) for v in arrays], np.log(known)
     rng = np.random.default_rng(seed)
     medians = np.empty((resamples, count))
     for i, v in enumerate(values):  # each process resampled within; which of them count is drawn below
         medians[:, i] = np.median(v[rng.integers(0, len(v), (resamples, len(v)))], axis=1)
     chosen = rng.integers(0, count, (resamples, count))
-    drawn = np.median(np.take_along_axis(medians, chosen, axis=1), axis=1)
+    drawn = np.median(np.take_along_axis(medians, chosen, axis=1), axis=1) + np.median(levels[chosen], axis=1)
     tail = expanded_tail(count, confidence)
-    middle = float(np.median([np.median(v) for v in values]))
+    middle = float(np.median([np.median(v) for v in values]) + np.median(levels))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(
         seconds=float(np.exp(middle)), low=float(np.exp(min(low, middle))), high=float(np.exp(max(high, middle)))

@@ -1,0 +1,79 @@
+"""Preparing networks for runtimes, and the process that times them (here without starting one)."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import nasturtium as nas
+from nasturtium.errors import ExportError, InvalidInputError, MissingExtraError
+from nasturtium.hardware import agent, runtimes
+
+GRAPH = nas.trace(nas.Sequential(nas.Conv(4, stride=2), nas.Classifier()), (1, 8, 8), classes=3)
+JOB = {"threads": 1, "batch": 2, "turns": 2, "seconds": 0.002, "least": 2, "target": "cpu", "dtype": "float32"}
+
+
+@pytest.fixture(autouse=True)
+def stay_unpinned(monkeypatch):
+    monkeypatch.setattr(agent, "pin", lambda threads, cores=None: [0])
+
+
+def test_the_onnx_file_that_is_timed_computes_what_pytorch_computes(tmp_path):
+    device = nas.hardware.device("cpu").replace(batch=2)
+    path = runtimes.prepare(GRAPH, device, tmp_path / "network")
+    (x,) = runtimes.drawn_inputs(GRAPH, 5)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        ours = nas.build(GRAPH, seed=0).eval()(x).numpy()
+    np.testing.assert_allclose(session.run(None, {"input0": x.numpy()})[0], ours, atol=1e-5)  # a free batch
+
+
+def test_an_int8_file_holds_int8_weights(tmp_path):
+    import onnx
+
+    path = runtimes.prepare(GRAPH, nas.hardware.device("cpu-int8"), tmp_path / "network")
+    kinds = {t.data_type for t in onnx.load(path).graph.initializer if t.dims and len(t.dims) == 4}
+    assert kinds == {onnx.TensorProto.INT8}
+    assert [f.name for f in tmp_path.iterdir()] == ["network.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "work"), [("cpu", agent.work), ("cpu-eager", lambda job: runtimes.work(job, compiled=False))]
+)
+def test_a_process_gives_turns_with_references_around_them(tmp_path, name, work):
+    device = nas.hardware.device(name).replace(batch=2)
+    network = runtimes.prepare(GRAPH, device, tmp_path / "network")
+    reference = runtimes.prepare_reference(device, tmp_path)
+    found = work({**JOB, "networks": [str(network)] * 2, "reference": str(reference)})
+    assert len(found["results"]) == 2
+    for result in found["results"]:
+        assert [len(result["network"]), len(result["reference"])] == [2, 3]
+        assert all(len(b) >= 2 and min(wall for wall, _, _ in b) > 0 for b in result["network"])
+    assert found["machine"]
+    assert set(found["versions"]) >= {"python", "numpy"}
+
+
+def test_what_is_not_timed_says_why(tmp_path):
+    with pytest.raises(InvalidInputError, match="memory is exact and latency is unknown"):
+        runtimes.prepare(GRAPH, nas.hardware.device("mcu-256k"), tmp_path / "x")
+    with pytest.raises(InvalidInputError, match="timed on given `inputs`"):
+        runtimes.prepare(torch.nn.Identity(), nas.hardware.device("cpu"), tmp_path / "x")
+    if not torch.cuda.is_available():
+        with pytest.raises(InvalidInputError, match="needs CUDA"):
+            runtimes.prepare(GRAPH, nas.hardware.device("cuda"), tmp_path / "x")
+
+
+def test_litert_says_what_to_install_while_it_is_not_there(tmp_path):
+    if "litert" in runtimes.RUNTIMES:
+        pytest.skip("LiteRT is timed here")
+    with pytest.raises(MissingExtraError, match=r"nasturtium\[tinyml\]"):
+        runtimes.prepare(GRAPH, nas.hardware.device("cpu-litert"), tmp_path / "x")
+
+
+def test_a_module_that_onnx_cannot_hold_is_an_export_error(tmp_path):
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            raise ValueError("no")
+
+    with pytest.raises(ExportError, match="ValueError: no"):
+        runtimes.prepare(Odd(), nas.hardware.device("cpu"), tmp_path / "x", inputs=(torch.zeros(1, 1),))
