@@ -46,6 +46,22 @@ def test_verdicts_are_the_methods_own() -> None:
         nas.study.compatibility(spaces, ["dart"])
 
 
+def test_what_is_no_method_of_a_search_has_a_column_too() -> None:
+    """SPOS goes with whatever has a supernet; Auto-DeepLab says why it goes with nothing yet."""
+    task = without_data("small", (3, 64, 64), 3)
+    spaces = {"kernels": (KERNELS, task), "closed": (CLOSED, task)}
+    found = nas.study.compatibility(spaces, ["shared-weights", "auto-deeplab"])
+    assert found.of("kernels", "shared-weights").possible
+    assert "nothing is left open" in found.of("closed", "shared-weights").reason
+    assert "this space has none" in found.of("kernels", "auto-deeplab").reason
+    found = nas.study.compatibility({"trellis": (nas.zoo.autodeeplab.space(), task)}, ["auto-deeplab"])
+    assert "pixels have labels" in found.of("trellis", "auto-deeplab").reason
+    assert set(METHODS) < set(nas.study.COMPARED)
+    assert {"shared-weights", "auto-deeplab"} < set(nas.study.COMPARED)
+    with pytest.raises(UnknownNameError, match="shared-weights"):
+        nas.study.compatibility(spaces, ["shared-weight"])
+
+
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compat", "nasbench201", "--method", "enas", "--method", "once-for-all", "--shape", "3x8x8"]) == 0
     said = capsys.readouterr().out

@@ -17,7 +17,7 @@ from nasturtium.tasks.dataless import without_data
 @click.option("--classes", type=int, default=10, show_default=True)
 @format_option
 def compat(spaces: tuple[str, ...], methods: tuple[str, ...], shape: str | None, classes: int, style: str) -> None:
-    """Ask every method that learns architecture and weights together whether it goes with SPACES (default: all).
+    """Ask everything that shares weights (methods, `SharedWeights`) whether it goes with SPACES (default: all).
 
     Nothing is trained. Where a pair does not go, the reason says what to change. A large space takes a minute.
     """
@@ -33,7 +33,7 @@ def compat(spaces: tuple[str, ...], methods: tuple[str, ...], shape: str | None,
         if is_terminal() and style != "json":
             note(f"{verdict.space} {verdict.method}: {'yes' if verdict.possible else 'no'}")
 
-    found = nas.study.compatibility(asked, methods or tuple(nas.study.METHODS), report=said)
+    found = nas.study.compatibility(asked, methods or nas.study.COMPARED, report=said)
     if style == "json":
         emit_json(found.to_dict())
         return

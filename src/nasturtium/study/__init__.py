@@ -1,7 +1,7 @@
 """The run: store, executors, events, resume. Wires everything; the only room that knows all."""
 
 from nasturtium.study.comparison import Comparison
-from nasturtium.study.compat import Compatibility, Verdict, compatibility
+from nasturtium.study.compat import COMPARED, Compatibility, Verdict, compatibility
 from nasturtium.study.events import (
     EpochReported,
     Event,
@@ -20,6 +20,7 @@ from nasturtium.study.session import resume, search
 from nasturtium.study.starting import StartFrom
 
 __all__ = [
+    "COMPARED",
     "METHODS",
     "Comparison",
     "Compatibility",

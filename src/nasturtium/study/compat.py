@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nasturtium.errors import InfeasibleError, InvalidInputError, TraceError
+from nasturtium.errors import InfeasibleError, InvalidInputError, TraceError, UnknownNameError
 from nasturtium.space import Space
+from nasturtium.strategies.naming import Named
 from nasturtium.study.method import METHODS, read_method
+
+OTHERS: dict[str, str] = {
+    "auto-deeplab": "nasturtium.supernets.auto_deeplab:AutoDeepLab",
+    "shared-weights": "nasturtium.supernets.single_path:SinglePaths",
+}
+"""What shares weights and is no method of `nas.search(method=…)`: the estimator `SharedWeights` (SPOS), on which any
+strategy searches, and Auto-DeepLab."""
+COMPARED: tuple[str, ...] = (*METHODS, *sorted(OTHERS))
+"""All that can be asked about, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +70,7 @@ class Compatibility:
 
 def compatibility(
     spaces: Mapping[str, tuple[Space, Any]],
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = COMPARED,
     *,
     report: Callable[[Verdict], None] = lambda _: None,
 ) -> Compatibility:
@@ -67,13 +78,13 @@ def compatibility(
 
     Args:
         spaces: For each name a space and the task; one without data will do (`nas.tasks.dataless.without_data`).
-        methods: Names of `METHODS`, or "module:function", with settings in brackets.
+        methods: Names of `COMPARED`; those of `METHODS`, or "module:function", may have settings in brackets.
         report: Called with each verdict: a large space takes a minute.
 
     Raises:
         UnknownNameError: no method of that name.
     """
-    asked = {name: read_method(name) for name in methods}
+    asked = {name: _asked(name) for name in methods}
     found = []
     for name, (space, task) in spaces.items():
         for method, searcher in asked.items():
@@ -87,3 +98,13 @@ def compatibility(
             found.append(Verdict(space=name, method=method, possible=not reason, reason=reason, seconds=seconds))
             report(found[-1])
     return Compatibility(tuple(found))
+
+
+def _asked(name: str) -> Any:
+    """What checks spaces and tasks, by its name."""
+    if name in OTHERS:
+        module, _, kind = OTHERS[name].partition(":")
+        return getattr(importlib.import_module(module), kind)()
+    if ":" not in name and Named.parse(name).name not in METHODS:
+        raise UnknownNameError("method", name, COMPARED)
+    return read_method(name)

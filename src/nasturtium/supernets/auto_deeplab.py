@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from nasturtium.blocks.layers import conv_norm_act
 from nasturtium.blocks.trellis import EPS
-from nasturtium.errors import InvalidInputError
+from nasturtium.errors import IncompatibleError, InvalidInputError
 from nasturtium.graph import tensor as ops
 from nasturtium.graph import trace
 from nasturtium.graph.operations import Shape
@@ -19,6 +20,7 @@ from nasturtium.graph.tensor import Tensor as Symbol
 from nasturtium.model.build import Network, build
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.supernets import trellis
+from nasturtium.tasks import Task
 from nasturtium.zoo import autodeeplab
 
 NAMES = tuple(autodeeplab.OPERATIONS)
@@ -227,6 +229,28 @@ class AutoDeepLabSupernet(nn.Module):
             "hiddenstate_indices": states,
         }
         return autodeeplab.architecture(config, self.space)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoDeepLab:
+    """What Auto-DeepLab goes with: so far only a user's own loop over images whose pixels have labels."""
+
+    def check(self, space: Space, task: Task) -> None:
+        """Raise: there is no searcher for the tasks of this library.
+
+        Raises:
+            IncompatibleError: always; says why, and what to do.
+        """
+        if not isinstance(space.block, autodeeplab.AutoDeepLab):
+            raise IncompatibleError(
+                "Auto-DeepLab relaxes a trellis of strides, and this space has none: take "
+                "`nas.zoo.autodeeplab.space(...)`, or DARTS for cells and chains."
+            )
+        raise IncompatibleError(
+            f"Auto-DeepLab learns from images whose pixels have labels, but the task {task.name!r} has one class for "
+            "each image, as all tasks here. Train `nas.supernets.AutoDeepLabSupernet(space, ...)` in a loop of your "
+            "own (weights and `architecture_parameters()` in turns), then `decode()` gives the architecture."
+        )
 
 
 def decode_cell(alpha: Tensor, blocks: int) -> tuple[list[str], list[int]]:

@@ -14,6 +14,7 @@ from nasturtium.errors import InvalidInputError
 from nasturtium.model import Supernet
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.calibration import calibration_batches, recalibrate
+from nasturtium.supernets.path_step import lowered, require_open
 from nasturtium.supernets.paths import Draw, PathSampler, sampler_from
 from nasturtium.supernets.shared_training import Circumstances, LossFunction, Record, SharedTraining
 from nasturtium.supernets.storage import load, save
@@ -38,6 +39,20 @@ class SinglePathResult:
     """Updates of the weights."""
     resumed: int
     """Epochs that were taken from a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinglePaths:
+    """What single-path training, and so `estimators.SharedWeights` (SPOS), goes with."""
+
+    def check(self, space: Space, task: Task) -> None:
+        """Raise before anything trains where there is no supernet to train.
+
+        Raises:
+            IncompatibleError: nothing is open, or the space has no supernet on the task's inputs; says why.
+        """
+        require_open(space, "Single-path training")
+        lowered(space, task, "Single-path training")
 
 
 def train_single_path(
