@@ -15,6 +15,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+LONG = {
+    "docs/explanation/strategies.md", "docs/how-to/compare-strategies.md", "docs/how-to/low-fidelity.md",
+    "docs/how-to/own-block.md", "docs/tutorials/first-search.md",
+}  # fmt: skip
+"""Pages whose blocks search for a minute and more; `make test-slow` runs them."""
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUNNER = """
 import json, sys
@@ -45,7 +50,12 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "110"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def marked(page: Path):
+    name = str(page.relative_to(ROOT))
+    return pytest.param(page, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+
+
+@pytest.mark.parametrize("page", map(marked, PAGES))
 def test_code_blocks_run(page: Path, tmp_path: Path):
     import json
 
