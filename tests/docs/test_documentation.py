@@ -55,7 +55,7 @@ def marked(page: Path):
     return pytest.param(page, id=name, marks=[pytest.mark.slow] if name in LONG else [])
 
 
-@pytest.mark.parametrize("page", map(marked, PAGES))
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_code_blocks_run(page: Path, tmp_path: Path):
     import json
 
