@@ -224,8 +224,8 @@ class _Lowering:
         """Lower every node in order."""
         for i in self.graph.costed:
             node = self.graph.nodes[i]
-            if support(node.operation, "tflm").verdict == "no" or isinstance(node.operation, ops.Opaque):
-                entry = support(node.operation, "tflm")
+            entry = support(node.operation, "tflm", *self.graph.input_shapes(node))
+            if entry.verdict == "no" or isinstance(node.operation, ops.Opaque):
                 raise IncompatibleError(f"{entry.operation} at `{node.path}`: {entry.reason} {entry.remedy}".rstrip())
             self.tensor[i] = self._lower(i)
         kept = [o.node for o in self.graph.outputs if o.node in self.tensor]
@@ -340,8 +340,9 @@ class _Lowering:
     def _flatten(self, i: int, source: int) -> int:
         shape = self.graph.nodes[self.graph.nodes[i].inputs[0]].shape
         size = prod(shape)
-        if len(shape) == 3 and shape[1:] != (1, 1):  # back to channels first
-            source = self._add("TRANSPOSE", [source], size)
+        if len(shape) != 3 or shape[1:] == (1, 1):
+            return source
+        source = self._add("TRANSPOSE", [source], size)  # back to channels first
         return self._add("RESHAPE", [source], size)
 
     def _new(self, size: int) -> int:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from nasturtium.errors import IncompatibleError, InvalidInputError, TraceError, UnknownNameError
 from nasturtium.graph.graph import Graph
-from nasturtium.graph.operations import Operation
+from nasturtium.graph.operations import AdaptiveAvgPool, Operation, Shape
 from nasturtium.graph.trace import Inputs, trace
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.space.diagram import Diagram
@@ -66,12 +66,19 @@ class Problem:
         return f"{self.support.operation} at {where}: {self.support.reason} {self.support.remedy}".rstrip()
 
 
-def operation_name(operation: Operation) -> str:
+def operation_name(operation: Operation, *inputs: Shape) -> str:
     """Name of an operation in the table.
 
     Its kind, and the function of an activation or global pooling, the mode of a resampling, or what else decides
     whether a runtime has it.
+
+    Args:
+        operation: The operation.
+        *inputs: Its input shapes; without them it is taken to fit.
     """
+    if isinstance(operation, AdaptiveAvgPool) and inputs:
+        uneven = inputs[0][1] % operation.size[0] or inputs[0][2] % operation.size[1]
+        return f"{operation.kind} uneven" if uneven else operation.kind
     match operation.kind:
         case "activation":
             return f"activation {operation.function}"  # type: ignore[attr-defined]
@@ -126,6 +133,12 @@ TABLE: dict[str, tuple[Support, ...]] = {
     "litert": _LITERT,
     "tflm": (
         *_LITERT,
+        Support(
+            operation="adaptive_avg_pool uneven",
+            verdict="no",
+            reason=f"{_NO_KERNEL} where the image's size is no multiple of the output's (SELECT).",
+            remedy="Take a size that divides the image's, or global_pool.",
+        ),
         Support(operation="activation gelu", verdict="no", reason=f"{_NO_KERNEL} (GELU).", remedy=_SIMPLE),
         Support(operation="activation elu", verdict="no", reason=f"{_NO_KERNEL} (SELECT).", remedy=_SIMPLE),
         Support(operation="activation mish", verdict="no", reason=f"{_NO_KERNEL} (SELECT).", remedy=_SIMPLE),
@@ -134,15 +147,20 @@ TABLE: dict[str, tuple[Support, ...]] = {
 """What is not simply supported, by target. Whatever is not listed runs."""
 
 
-def support(operation: Operation, target: str) -> Support:
+def support(operation: Operation, target: str, *inputs: Shape) -> Support:
     """What a target makes of an operation.
+
+    Args:
+        operation: The operation.
+        target: One of `TARGETS`.
+        *inputs: Its input shapes; without them it is taken to fit.
 
     Raises:
         UnknownNameError: an unknown target.
     """
     if target not in TABLE:
         raise UnknownNameError("target", target, TABLE)
-    name = operation_name(operation)
+    name = operation_name(operation, *inputs)
     for entry in TABLE[target]:
         if entry.operation == name:
             return entry
@@ -218,23 +236,30 @@ def check(
 def _in_graph(graph: Graph, target: str) -> Iterator[Problem]:
     for i in graph.costed:
         node = graph.nodes[i]
-        entry = support(node.operation, target)
+        entry = support(node.operation, target, *graph.input_shapes(node))
         if entry.verdict == "no":
             yield Problem(path=node.path, support=entry)
 
 
 def _in_space(graph: OpenGraph, target: str) -> Iterator[Problem]:
-    stated: list[tuple[Form, Diagram | None]]
     try:
-        stated = [(s.form, s.times) for s in graph.statements]
+        stated: list[tuple[Form, Diagram | None]] = [(s.form, s.times) for s in graph.statements]
     except TraceError:  # some architectures cannot be traced: then of each operation all that it may be
         stated = [(form, None) for node in graph.nodes for form in node.variants]
+    found: dict[tuple[str, Support], list[Diagram | None]] = {}
     for form, times in stated:
-        entry = support(form.operation, target)
-        if entry.verdict != "no":
-            continue
-        decisions = [] if times is None else _deciding(times, graph.decisions)
-        yield Problem(path=form.path, support=entry, decisions=tuple(decisions))
+        entry = support(form.operation, target, *form.inputs)
+        if entry.verdict == "no":
+            found.setdefault((form.path, entry), []).append(times)
+    for (path, entry), cases in found.items():
+        whole = [times for times in cases if times is not None]
+        either = graph.record.diagrams.combine(_sum, *whole) if whole else None
+        decisions = [] if either is None else _deciding(either, graph.decisions)
+        yield Problem(path=path, support=entry, decisions=tuple(decisions))
+
+
+def _sum(*times: int) -> int:
+    return sum(times)
 
 
 def _deciding(times: Diagram, decisions: Sequence[Decision]) -> list[str]:
