@@ -7,7 +7,7 @@ from torch.nn import functional
 import nasturtium as nas
 from nasturtium.blocks.darts_cell import Pool, Skip
 from nasturtium.errors import InvalidInputError, ShapeError
-from nasturtium.supernets.branches import Absent, Beside, Partial, Shortcut
+from nasturtium.supernets.branch_blocks import Absent, Beside, Partial, Shortcut
 from nasturtium.supernets.darts import DARTS
 from nasturtium.supernets.darts_search import DARTSSearch
 from nasturtium.supernets.mixture_gate import MixtureGate

@@ -9,7 +9,7 @@ from nasturtium.errors import IncompatibleError
 from nasturtium.space import Block, Choice
 from nasturtium.space.block import is_open
 from nasturtium.space.choice import CopyScope, OneOf, Prefix, Subset, Walk
-from nasturtium.supernets.branches import Absent, Beside, Partial, Shortcut
+from nasturtium.supernets.branch_blocks import Absent, Beside, Partial, Shortcut
 
 
 class Rewriter:
