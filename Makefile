@@ -24,7 +24,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PY) -m venv $(VENV)
 	$(BIN)/pip install -q "uv>=0.9"
-	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e . --group dev
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e ".[tinyml]" --group dev
 	@touch $@
 
 demo: $(STAMP)
