@@ -84,6 +84,7 @@ def specialized(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_tiny_searches_the_picked_space_within_the_memory(specialized):
     study = Study.open(specialized / "search.db")
     assert len(study.trials) == 2
@@ -94,6 +95,7 @@ def test_tiny_searches_the_picked_space_within_the_memory(specialized):
         assert member.metrics["accuracy"] > 0
 
 
+@pytest.mark.slow
 def test_tiny_writes_a_file_that_fits(specialized):
     for module in ("litert_torch", "ai_edge_quantizer", "tflite_micro"):
         pytest.importorskip(module, reason="needs the extra tinyml")
@@ -150,6 +152,7 @@ def test_edf_prints_shares_read_off_the_curve(capsys, tmp_path):
     assert "beats one of" in out
 
 
+@pytest.mark.slow
 def test_edf_trains_and_keeps_the_trainings(capsys, tmp_path):
     arguments = [
         "design", "edf", "tests.design.toy:wide", "tests.design.toy:narrow", "--data", DATA, "--networks", 3,
@@ -193,6 +196,7 @@ def test_scale_states_costs_and_takes_factors_as_the_lecture_writes_them(capsys)
     assert again == facts
 
 
+@pytest.mark.slow
 def test_scale_searches_coefficients_on_data_and_goes_on(capsys, tmp_path):
     arguments = [
         "design", "scale", "tests.design.toy:network", "--factor", 2, "--data", DATA, "--epochs", 1, "--divisor", 1,

@@ -71,15 +71,15 @@ def test_points_that_round_to_one_network_are_scored_once():
         asked.append(identity(scaled))
         return float(len(asked))
 
-    found = find_coefficients(NETWORK, score, macs, input_shape=SHAPE, grid=Grid(realised=None))
+    found = find_coefficients(NETWORK, score, macs, input_shape=SHAPE, grid=Grid(step=0.1, realised=None))
     assert len(asked) == len(set(asked)) == len(found.tried)
-    assert sum(len(t.points) for t in found.tried) == len(Grid().points())
-    assert len(found.tried) < len(Grid().points())
+    assert sum(len(t.points) for t in found.tried) == len(Grid(step=0.1).points())
+    assert len(found.tried) < len(Grid(step=0.1).points())
     assert [t.score for t in found.tried] == sorted((t.score for t in found.tried), reverse=True)
 
 
 def test_networks_that_rounding_makes_too_large_or_small_are_left_out():
-    found = find_coefficients(NETWORK, lambda s: 1.0, macs, input_shape=SHAPE, grid=Grid(realised=1.1))
+    found = find_coefficients(NETWORK, lambda s: 1.0, macs, input_shape=SHAPE, grid=Grid(step=0.1, realised=1.1))
     assert found.left_out > 0
     assert all(1 / 1.1 <= t.cost / 2 <= 1.1 for t in found.tried)
     base = macs(Scaled(NETWORK, SHAPE))
