@@ -1,5 +1,7 @@
 """Preparing networks for runtimes, and the process that times them (here without starting one)."""
 
+import importlib.util
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -38,7 +40,7 @@ def test_an_int8_file_holds_int8_weights(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "work"), [("cpu", agent.work), ("cpu-eager", lambda job: runtimes.work(job, compiled=False))]
+    ("name", "work"), [("cpu", agent.work), ("cpu-eager", lambda job: runtimes.work(job, "eager"))]
 )
 def test_a_process_gives_turns_with_references_around_them(tmp_path, name, work):
     device = nas.hardware.device(name).replace(batch=2)
@@ -63,11 +65,28 @@ def test_what_is_not_timed_says_why(tmp_path):
             runtimes.prepare(GRAPH, nas.hardware.device("cuda"), tmp_path / "x")
 
 
-def test_litert_says_what_to_install_while_it_is_not_there(tmp_path):
-    if "litert" in runtimes.RUNTIMES:
-        pytest.skip("LiteRT is timed here")
+def test_litert_says_what_to_install_where_it_is_not(tmp_path):
+    if importlib.util.find_spec("ai_edge_litert"):
+        pytest.skip("LiteRT is installed")
     with pytest.raises(MissingExtraError, match=r"nasturtium\[tinyml\]"):
         runtimes.prepare(GRAPH, nas.hardware.device("cpu-litert"), tmp_path / "x")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cpu-litert", "cpu-litert-int8"])
+def test_litert_gives_turns_too(tmp_path, name):
+    pytest.importorskip("ai_edge_litert", reason="needs nasturtium[tinyml]")
+    device = nas.hardware.device(name)
+    network = runtimes.prepare(GRAPH, device, tmp_path / "network")
+    reference = runtimes.prepare_reference(device, tmp_path)
+    found = runtimes.work({**JOB, "networks": [str(network)], "reference": str(reference)}, "litert")
+    assert [len(found["results"][0][part]) for part in ("network", "reference")] == [2, 3]
+    assert found["versions"]["ai-edge-litert"]
+
+
+def test_several_inputs_are_no_network_for_litert(tmp_path):
+    with pytest.raises(ExportError, match="one input of batch 1"):
+        runtimes.write_litert(torch.nn.Identity(), (torch.zeros(2, 1),), tmp_path / "x")
 
 
 def test_a_module_that_onnx_cannot_hold_is_an_export_error(tmp_path):

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from nasturtium.blocks import Classifier, Conv, MBConv, Sequential
-from nasturtium.errors import ExportError, InvalidInputError, MissingExtraError
+from nasturtium.errors import ExportError, InvalidInputError
 from nasturtium.export.onnx import quiet
 from nasturtium.graph import Graph, trace
-from nasturtium.hardware import agent
+from nasturtium.hardware import agent, tflite
 from nasturtium.hardware.device import Device
 from nasturtium.model import build
 
@@ -77,7 +78,9 @@ def write_onnx_fast(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> 
 
 
 def write_onnx_int8(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> None:
-    """Write an int8 ONNX file (QDQ, per channel), calibrated on random inputs: for timing only.
+    """Write an int8 ONNX file as `quantize.quantize_onnx` does, of any number of inputs, calibrated on random ones.
+
+    For timing only: the ranges have no influence on the time.
 
     Raises:
         ExportError: the network cannot be written or quantised.
@@ -85,6 +88,7 @@ def write_onnx_int8(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> 
     from onnxruntime.quantization import (  # noqa: PLC0415  (slow to import, rarely needed)
         CalibrationDataReader,
         QuantFormat,
+        QuantType,
         quantize_static,
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
@@ -105,7 +109,10 @@ def write_onnx_int8(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> 
     try:
         with quiet():
             quant_pre_process(str(plain), str(processed), skip_symbolic_shape=True)
-            quantize_static(str(processed), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+            quantize_static(
+                str(processed), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+            )  # fmt: skip
     except Exception as error:
         raise ExportError(f"The network cannot be quantised: {type(error).__name__}: {error}.") from error
     finally:
@@ -118,6 +125,37 @@ def write_module(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> Non
     torch.save({"module": module, "inputs": tuple(inputs)}, path)
 
 
+def write_litert(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> None:
+    """Write a float32 `.tflite` file of batch 1.
+
+    Raises:
+        ExportError: the network has several inputs, or cannot be written.
+        MissingExtraError: the extra `tinyml` is not installed.
+    """
+    if len(inputs) != 1 or inputs[0].shape[0] != 1:
+        raise ExportError(
+            f"LiteRT is timed on one input of batch 1, got {len(inputs)} inputs of {[tuple(x.shape) for x in inputs]}."
+        )
+    tflite.write_tflite(module, path, tuple(inputs[0].shape[1:]))
+
+
+def write_litert_int8(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> None:
+    """Write an int8 `.tflite` file of batch 1, calibrated on random inputs: for timing only.
+
+    Raises:
+        ExportError: as `write_litert`, or it cannot be quantised.
+        MissingExtraError: the extra `tinyml` is not installed.
+    """
+    plain = path.with_suffix(".float.tflite")
+    write_litert(module, inputs, plain)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((CALIBRATION, *inputs[0].shape[1:])).astype(np.float32)
+    try:
+        tflite.quantize_tflite(plain, [images], path)
+    finally:
+        plain.unlink(missing_ok=True)
+
+
 _THIS = (sys.executable, "-m", "nasturtium.hardware.runtimes")
 
 RUNTIMES: Mapping[str, RuntimeSupport] = {
@@ -125,6 +163,8 @@ RUNTIMES: Mapping[str, RuntimeSupport] = {
     "compiled": RuntimeSupport(".pt", write_module, (*_THIS, "compiled"), "eager"),
     "onnx": RuntimeSupport(".onnx", write_onnx_fast, tuple(agent.own_command()), "onnx"),
     "onnx_int8": RuntimeSupport(".onnx", write_onnx_int8, tuple(agent.own_command()), "onnx"),
+    "litert": RuntimeSupport(".tflite", write_litert, (*_THIS, "litert"), "litert"),
+    "litert_int8": RuntimeSupport(".tflite", write_litert_int8, (*_THIS, "litert"), "litert"),
 }
 """The runtimes that are timed here."""
 
@@ -141,11 +181,9 @@ def support(device: Device) -> RuntimeSupport:
             f"Nothing is timed on {device.name!r}: for microcontrollers, memory is exact and latency is unknown here. "
             "Ask for its peak memory and flash, or measure on the board."
         )
-    if device.runtime not in RUNTIMES:
-        raise MissingExtraError(
-            f"Device {device.name!r} runs {device.runtime!r}, which is not timed here. Timed are "
-            f"{', '.join(RUNTIMES)}; for LiteRT install nasturtium[tinyml]."
-        )
+    if device.runtime == "litert":
+        tflite.require("ai_edge_litert.interpreter")
+        return RUNTIMES["litert_int8" if device.dtype == "int8" else "litert"]
     if device.is_cuda and not torch.cuda.is_available():
         raise InvalidInputError(f"Device {device.name!r} needs CUDA, which PyTorch does not find on this machine.")
     return RUNTIMES[device.runtime]
@@ -210,23 +248,48 @@ def module_run(path: str, job: Mapping[str, Any], *, compiled: bool) -> agent.Ru
     return run
 
 
-def work(job: Mapping[str, Any], *, compiled: bool) -> dict[str, Any]:
-    """Time each of the job's modules in turns with the reference; see `agent.work`."""
+def litert_run(path: str, job: Mapping[str, Any]) -> agent.Run:
+    """One inference of a `.tflite` file on a random input."""
+    network = tflite.LiteRTNetwork(path, threads=job["threads"])
+    shape = network.interpreter.get_input_details()[0]["shape"]
+    interpreter = network.interpreter
+    image = np.random.default_rng(0).standard_normal(shape)
+    given = image.astype(interpreter.get_input_details()[0]["dtype"])
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given)
+    return interpreter.invoke
+
+
+def _run(kind: str, path: str, job: Mapping[str, Any]) -> agent.Run:
+    """One inference of a file in a runtime of this process."""
+    if kind == "litert":
+        return litert_run(path, job)
+    return module_run(path, job, compiled=kind == "compiled")
+
+
+def work(job: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Time each of the job's networks in turns with the reference; see `agent.work`.
+
+    Args:
+        job: As there, with "target" and "dtype".
+        kind: "eager", "compiled" or "litert".
+    """
     cores = agent.pin(job["threads"], job.get("cores"))
     torch.set_num_threads(job["threads"])
-    reference = module_run(job["reference"], {**job, "dtype": "float32"}, compiled=False)
+    reference = _run("litert" if kind == "litert" else "eager", job["reference"], {**job, "dtype": "float32"})
     results = []
     for path in job["networks"]:
-        run = module_run(path, job, compiled=compiled)
-        run()
+        run = _run(kind, path, job)
+        run()  # a compiled one compiles now
         results.append(agent.in_turns(run, reference, job))
     versions = {"torch": torch.__version__, "numpy": np.__version__}
+    if kind == "litert":
+        versions["ai-edge-litert"] = version("ai-edge-litert")
     return {**agent.circumstances(cores, versions), "results": results}
 
 
 def main() -> int:
     """Read a job, time it, write the result."""
-    print(json.dumps(work(json.loads(sys.stdin.read()), compiled=sys.argv[1] == "compiled")))  # noqa: T201
+    print(json.dumps(work(json.loads(sys.stdin.read()), sys.argv[1])))  # noqa: T201
     return 0
 
 
