@@ -58,12 +58,13 @@ class AdditiveFit:
 
 FORMS: Mapping[str, int] = {"sum": 0, "constant": 1, "line": 2, "launches": 3, "groups": 2 + len(GROUPS)}
 """Forms of the fit, simplest first, with their numbers of coefficients."""
+FOLDS = 8
 PER_COEFFICIENT = 3
 """Networks for each coefficient, at least."""
 
 
 def fit_additive(sums: Sequence[Sum], seconds: Sequence[float], form: str | None = None) -> AdditiveFit:
-    """Fit whole networks, relative errors squared; the form is that of the least leave-one-out error.
+    """Fit whole networks, relative errors squared; the form is that of the least error on left-out folds.
 
     "constant" adds a constant to the sum; "line" scales the sum too; "launches" has a term for each kernel, since a
     kernel alone pays for a call that it shares in a network; "groups" has a slope for each group of kernels. A form
@@ -95,13 +96,14 @@ def fit_additive(sums: Sequence[Sum], seconds: Sequence[float], form: str | None
 
 
 def _left_out(sums: Sequence[Sum], seconds: NDArray[np.float64], form: str) -> float:
-    """Root mean squared relative error of networks, each left out in turn."""
-    errors = []
-    for number in range(len(sums)):
-        others = [s for i, s in enumerate(sums) if i != number]
-        fit = _fitted(others, np.delete(seconds, number), form)
-        errors.append(fit(sums[number]) / seconds[number] - 1)
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors else math.inf
+    """Root mean squared relative error of networks, a fold left out in turn."""
+    if not sums:
+        return math.inf
+    folds, errors = np.arange(len(sums)) % min(FOLDS, len(sums)), []
+    for fold in range(int(folds.max()) + 1):
+        fit = _fitted([s for s, f in zip(sums, folds, strict=True) if f != fold], seconds[folds != fold], form)
+        errors += [fit(sums[i]) / seconds[i] - 1 for i in np.flatnonzero(folds == fold)]
+    return float(np.sqrt(np.mean(np.square(errors))))
 
 
 def _fitted(sums: Sequence[Sum], seconds: NDArray[np.float64], form: str) -> AdditiveFit:
