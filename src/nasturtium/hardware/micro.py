@@ -276,7 +276,7 @@ class _Lowering:
         shape = self.graph.nodes[node.inputs[0]].shape
         span = [operation.dilation[k] * (operation.kernel[k] - 1) + 1 for k in (0, 1)]
         source = self._pad(source, shape, operation.padding, span, operation.stride)
-        depthwise = operation.groups == shape[0] > 1
+        depthwise = operation.groups == shape[0]  # also of an image of one channel
         name = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
         return self._add(name, [source], prod(node.shape), channels=operation.channels)
 

@@ -37,7 +37,7 @@ PACKAGES = {
 
 
 def require(name: str) -> Any:
-    """A module of the extra `tinyml`, for example "tflite_micro.runtime".
+    """A module of the extra `tinyml`, for example "ai_edge_litert.interpreter".
 
     Raises:
         MissingExtraError: it is not installed, or cannot be imported.
@@ -171,7 +171,7 @@ class MicroNetwork:
     """
 
     def __init__(self, path: str | Path, *, arena_bytes: int = ARENA_BYTES) -> None:
-        runtime = require("tflite_micro.runtime")
+        runtime = require("tflite_micro").runtime  # an attribute, not a module of that path
         try:
             self.interpreter = runtime.Interpreter.from_file(str(path), arena_size=arena_bytes)
         except (RuntimeError, ValueError) as error:
