@@ -26,7 +26,10 @@ _NAMES = {
     "nasturtium.blocks": (
         "Classifier", "Conv", "Identity", "MBConv", "Sequential", "repeat",
     ),
-    "nasturtium.trial": ("accuracy", "activations", "irregularity", "kernels", "loss", "macs", "params", "peak_memory"),
+    "nasturtium.trial": (
+        "accuracy", "activations", "energy", "flash", "irregularity", "kernels", "latency", "loss", "macs", "params",
+        "peak_memory", "sram",
+    ),
     "nasturtium.model": ("INPUT_CHANNELS", "Module", "Supernet", "build", "supernet"),
     "nasturtium.training": ("Recipe",),
     "nasturtium.study": ("Study", "resume", "search"),
@@ -59,15 +62,18 @@ __all__ = [
     "cost",
     "design",
     "draw",
+    "energy",
     "equivalent",
     "errors",
     "estimators",
     "export",
+    "flash",
     "graph",
     "hardware",
     "int_range",
     "irregularity",
     "kernels",
+    "latency",
     "loss",
     "macs",
     "model",
@@ -81,6 +87,7 @@ __all__ = [
     "search",
     "sketch",
     "space",
+    "sram",
     "strategies",
     "study",
     "subset",
@@ -126,7 +133,20 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.space import Architecture, Block, Space, int_range, one_of, subset, walk
     from nasturtium.study import Study, resume, search
     from nasturtium.training import Recipe
-    from nasturtium.trial import accuracy, activations, irregularity, kernels, loss, macs, params, peak_memory
+    from nasturtium.trial import (
+        accuracy,
+        activations,
+        energy,
+        flash,
+        irregularity,
+        kernels,
+        latency,
+        loss,
+        macs,
+        params,
+        peak_memory,
+        sram,
+    )
 
 
 def __getattr__(name: str) -> object:

@@ -1,19 +1,21 @@
 """What can be measured of a network: names, units, limits, and how people read them.
 
-`params <= 60_000` makes a constraint. Values are in base units everywhere inside: counts, bytes, seconds, fractions.
+`params <= 60_000` makes a constraint, `latency("cpu") <= 2e-3` one on a device. Values are in base units everywhere
+inside: counts, bytes, seconds, joules, fractions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.trial.types import Constraint, Direction
 
-Unit = Literal["count", "bytes", "fraction", "seconds", "number"]
+Unit = Literal["count", "bytes", "fraction", "seconds", "joules", "number"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +121,110 @@ accuracy = Metric(
 loss = Metric(name="loss", lowest=-math.inf, description="loss on validation data")
 train_seconds = Metric(name="train_seconds", unit="seconds", description="wall-clock time of training")
 
-METRICS: Mapping[str, Metric] = {
-    m.name: m for m in (params, macs, activations, peak_memory, irregularity, kernels, accuracy, loss, train_seconds)
+
+class Named(Protocol):
+    """A device: what has a name."""
+
+    @property
+    def name(self) -> str:
+        """As constraints say it."""
+        ...
+
+
+class OfDevice(NamedTuple):
+    """What a metric such as "latency(cpu)" names."""
+
+    kind: str
+    """One of `KINDS`."""
+    device: str
+
+
+KINDS: Mapping[str, tuple[Unit, bool, str]] = {
+    "latency": ("seconds", False, "of one inference (of the whole batch) on {}: median"),
+    "energy": ("joules", False, "of one inference on {}, above what the machine takes at rest"),
+    "sram": ("bytes", True, "arena of the int8 network on {}, predicted: activations and the interpreter's own"),
+    "flash": ("bytes", True, "int8 weights, biases and quantisation parameters on {}, without code"),
 }
-"""The metrics that the library itself measures, by name."""
+"""What is asked of a device: unit, whether it is known from the architecture alone, and a line for people."""
+
+_OF_DEVICE = re.compile(r"\s*([a-z_]+)\s*\(\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*\)\s*")
+
+
+def of_device(name: str) -> OfDevice | None:
+    """Kind and device of a metric such as "latency(cpu)"; None for any other name."""
+    match = _OF_DEVICE.fullmatch(name)
+    return OfDevice(match[1], match[2]) if match and match[1] in KINDS else None
+
+
+def on_device(kind: str, device: str | Named) -> Metric:
+    """The metric of a kind on a device; `latency`, `energy`, `sram` and `flash` make one each.
+
+    Args:
+        kind: One of `KINDS`.
+        device: A name, or what has one.
+
+    Raises:
+        InvalidInputError: the name is no device's.
+        UnknownNameError: no such kind.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError("metric of a device", kind, KINDS)
+    unit, cheap, text = KINDS[kind]
+    found = device if isinstance(device, str) else device.name
+    name = f"{kind}({found})"
+    if of_device(name) is None:
+        raise InvalidInputError(f"`{kind}` is asked of a device by name, such as {kind}(cpu), got {found!r}.")
+    return Metric(name=f"{kind}({found.strip()})", unit=unit, cheap=cheap, description=text.format(found.strip()))
+
+
+def latency(device: str | Named) -> Metric:
+    """Latency on a device, in seconds: `latency("cpu") <= 2e-3`, "latency(cpu) <= 2ms".
+
+    A search says where the values come from: `latency={"cpu": "cpu.json"}`, a table or a predictor, or "measure".
+    """
+    return on_device("latency", device)
+
+
+def energy(device: str | Named) -> Metric:
+    """Energy of one inference on a device, in joules; measured in each trial, where the machine has a counter."""
+    return on_device("energy", device)
+
+
+def sram(device: str | Named) -> Metric:
+    """Working memory of the int8 network on a microcontroller, in bytes: the arena that its runtime is to allocate."""
+    return on_device("sram", device)
+
+
+def flash(device: str | Named) -> Metric:
+    """Flash that the int8 network takes of a microcontroller, in bytes."""
+    return on_device("flash", device)
+
+
+class _Metrics(Mapping[str, Metric]):
+    """Metrics by name. Those of a device are found for every device, and not listed."""
+
+    def __init__(self, *listed: Metric) -> None:
+        self._listed = {m.name: m for m in listed}
+
+    def __getitem__(self, name: str) -> Metric:
+        if name in self._listed:
+            return self._listed[name]
+        asked = of_device(name)
+        if asked is None or name != f"{asked.kind}({asked.device})":
+            raise KeyError(name)
+        return on_device(asked.kind, asked.device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+
+METRICS: Mapping[str, Metric] = _Metrics(
+    params, macs, activations, peak_memory, irregularity, kernels, accuracy, loss, train_seconds
+)
+"""The metrics that the library itself measures, by name; "latency(cpu)" and its like are found for any device."""
 
 
 def metric(name: str, *, extra: Mapping[str, Metric] | None = None) -> Metric:
@@ -136,16 +238,20 @@ def metric(name: str, *, extra: Mapping[str, Metric] | None = None) -> Metric:
         UnknownNameError: Nobody measures this; the message lists what is measured.
         InvalidInputError: `flops`, which is ambiguous.
     """
-    known = {**METRICS, **(extra or {})}
-    if name in known:
-        return known[name]
+    asked = of_device(name)
+    exact = name if asked is None else f"{asked.kind}({asked.device})"
+    for known in (extra or {}, METRICS):
+        if exact in known:
+            return known[exact]
+    if name in KINDS:
+        raise InvalidInputError(f"{name!r} is that of a device: write `{name}(DEVICE)`, for example `{name}(cpu)`.")
     if name.lower() in ("flops", "mflops", "gflops", "flop"):
         raise InvalidInputError(
             f"{name!r} is ambiguous: papers use it both for multiply-accumulates and for twice as many. Use 'macs', "
             "multiply-accumulates of convolutions and linear layers, which is what most papers on architecture search "
             "mean by FLOPs."
         )
-    raise UnknownNameError("metric", name, known)
+    raise UnknownNameError("metric", name, [*METRICS, *(extra or {}), *(f"{kind}(DEVICE)" for kind in KINDS)])
 
 
 def format_count(value: float) -> str:
@@ -191,6 +297,14 @@ def format_seconds(value: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def format_joules(value: float) -> str:
+    """Write an energy: "2.1 mJ", "310 uJ", "1.2 J"."""
+    for scale, suffix in ((1.0, "J"), (1e-3, "mJ")):
+        if not math.isfinite(value) or abs(value) >= scale:
+            return f"{value / scale:.3g} {suffix}"
+    return f"{value * 1e6:.3g} uJ"
+
+
 def format_number(value: float) -> str:
     """Write a number without a unit, four digits: "0.3412"."""
     return f"{value:.4g}"
@@ -206,6 +320,7 @@ _FORMATS = {
     "bytes": format_bytes,
     "fraction": format_fraction,
     "seconds": format_seconds,
+    "joules": format_joules,
     "number": format_number,
 }
 _BASE: Mapping[Unit, str] = {
@@ -213,6 +328,7 @@ _BASE: Mapping[Unit, str] = {
     "bytes": "bytes",
     "fraction": "[0, 1]",
     "seconds": "seconds",
+    "joules": "joules",
     "number": "units",
 }
 _EXACT: Mapping[Unit, tuple[tuple[float, str], ...]] = {
@@ -220,5 +336,6 @@ _EXACT: Mapping[Unit, tuple[tuple[float, str], ...]] = {
     "bytes": ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")),
     "fraction": ((1e-2, "%"),),
     "seconds": ((1, "s"), (1e-3, "ms"), (1e-6, "us")),
+    "joules": ((1, "J"), (1e-3, "mJ"), (1e-6, "uJ")),
     "number": (),
 }

@@ -16,17 +16,20 @@ UNITS: Mapping[Unit, Mapping[str, float]] = {
     "bytes": {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30},
     "fraction": {"": 1, "%": 1e-2},
     "seconds": {"": 1, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60, "h": 3600},
+    "joules": {"": 1, "J": 1, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6},
     "number": {"": 1},
 }
 """Suffixes that a limit may carry, by the metric's unit; letter case matters."""
 
-_EXPRESSION = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?P<relation><=|>=|≤|≥|==|!=|=<|=>|<|>|=)\s*(?P<value>.*?)\s*")
+_EXPRESSION = re.compile(
+    r"\s*(?P<name>[A-Za-z_]\w*(?:\s*\([^()]*\))?)\s*(?P<relation><=|>=|≤|≥|==|!=|=<|=>|<|>|=)\s*(?P<value>.*?)\s*"
+)
 _NUMBER = re.compile(r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*)")
 _INCLUSIVE = {"<=": "<=", "≤": "<=", "=<": "<=", ">=": ">=", "≥": ">=", "=>": ">="}
 
 
 def parse_constraint(text: str, *, extra: Mapping[str, Metric] | None = None) -> Constraint:
-    """Read a constraint such as "params <= 60k", "peak_memory<=64KiB" or "accuracy >= 90%".
+    """Read a constraint such as "params <= 60k", "peak_memory<=64KiB", "accuracy >= 90%" or "latency(cpu) <= 2ms".
 
     Args:
         text: `<metric> <= <number><unit>`, or `>=`. Units are in `UNITS`.
@@ -81,7 +84,7 @@ def parse_objective(text: str, *, extra: Mapping[str, Metric] | None = None) -> 
         UnknownNameError: Nobody measures the metric.
         InvalidInputError: The direction is missing or unknown.
     """
-    words = text.split() if isinstance(text, str) else []
+    words = text.split(maxsplit=1) if isinstance(text, str) else []
     if len(words) == 1:
         name = metric(words[0], extra=extra).name
         raise InvalidInputError(f"Objective {text!r} lacks its direction: 'maximize {name}' or 'minimize {name}'.")
@@ -157,8 +160,7 @@ def format_constraint(constraint: Constraint, *, extra: Mapping[str, Metric] | N
 
     A metric that is not known here, such as a table's own, is written as a number.
     """
-    known = {**METRICS, **(extra or {})}
-    subject = known.get(constraint.metric) or Metric(name=constraint.metric)
+    subject = (extra or {}).get(constraint.metric) or METRICS.get(constraint.metric) or Metric(name=constraint.metric)
     return f"{constraint.metric} {constraint.relation} {subject.format_exact(constraint.limit)}"
 
 
@@ -182,7 +184,9 @@ def violation(metrics: Mapping[str, float], constraints: Iterable[Constraint]) -
 
 
 def _example(subject: Metric) -> str:
-    return {"count": "60k", "bytes": "64KiB", "fraction": "90%", "seconds": "2ms", "number": "0.5"}[subject.unit]
+    return {"count": "60k", "bytes": "64KiB", "fraction": "90%", "seconds": "2ms", "joules": "3mJ", "number": "0.5"}[
+        subject.unit
+    ]
 
 
 def _unit_hint(unit: str, units: Mapping[str, float]) -> str:

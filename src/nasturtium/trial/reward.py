@@ -8,6 +8,8 @@ Example:
     >>> soft = reward.soft("latency", target=0.075)
     >>> round(soft({"accuracy": 0.75, "latency": 0.090}), 6)
     0.740489
+
+A metric is given by its name or as itself: `reward.hard(nas.latency("cpu"), target=2e-3)`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
+from nasturtium.trial.metrics import Metric
 
 Reward = Callable[[Mapping[str, float]], float]
 """Takes a completed trial's metrics; NaN and infinity count as a failed trial."""
@@ -41,10 +44,11 @@ class Power:
         Zoph, Le (2017), "Neural architecture search with reinforcement learning", arXiv 1611.01578, section 4.1.
     """
 
-    metric: str = "accuracy"
+    metric: str | Metric = "accuracy"
     exponent: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain(self, "metric")
         _positive("exponent", self.exponent)
 
     def __call__(self, metrics: Mapping[str, float]) -> float:
@@ -69,13 +73,14 @@ class MnasNet:
         section 3, equations 2 and 3, and figure 3.
     """
 
-    metric: str
+    metric: str | Metric
     target: float
     alpha: float = SOFT_EXPONENT
     beta: float = SOFT_EXPONENT
-    accuracy: str = "accuracy"
+    accuracy: str | Metric = "accuracy"
 
     def __post_init__(self) -> None:
+        _plain(self, "metric", "accuracy")
         _positive("target", self.target)
         for name in ("alpha", "beta"):
             value = getattr(self, name)
@@ -100,12 +105,13 @@ class LinearPenalty:
         accuracy: The metric to make large.
     """
 
-    metric: str
+    metric: str | Metric
     target: float
     weight: float = 1.0
-    accuracy: str = "accuracy"
+    accuracy: str | Metric = "accuracy"
 
     def __post_init__(self) -> None:
+        _plain(self, "metric", "accuracy")
         _positive("target", self.target)
         _positive("weight", self.weight)
 
@@ -115,12 +121,14 @@ class LinearPenalty:
         return _value(metrics, self.accuracy) - self.weight * excess
 
 
-def soft(metric: str, target: float, *, exponent: float = SOFT_EXPONENT, accuracy: str = "accuracy") -> MnasNet:
+def soft(
+    metric: str | Metric, target: float, *, exponent: float = SOFT_EXPONENT, accuracy: str | Metric = "accuracy"
+) -> MnasNet:
     """MnasNet's soft constraint: the same exponent on both sides of the target, which then only sets the scale."""
     return MnasNet(metric=metric, target=target, alpha=exponent, beta=exponent, accuracy=accuracy)
 
 
-def hard(metric: str, target: float, *, accuracy: str = "accuracy") -> MnasNet:
+def hard(metric: str | Metric, target: float, *, accuracy: str | Metric = "accuracy") -> MnasNet:
     """MnasNet's hard constraint: the accuracy alone up to the target, divided by the excess beyond it."""
     return MnasNet(metric=metric, target=target, alpha=0.0, beta=-1.0, accuracy=accuracy)
 
@@ -202,13 +210,30 @@ def _lookup(path: str) -> object:
     return found
 
 
-def _value(metrics: Mapping[str, float], name: str) -> float:
-    if name not in metrics:
-        raise UnknownNameError("metric of the reward", name, metrics)
-    return float(metrics[name])
+def asked(reward: object) -> tuple[str, ...]:
+    """The metrics that a reward of this module reads; none where it is the user's own."""
+    found = [getattr(reward, name) for name in ("metric", "accuracy") if hasattr(reward, name)]
+    return tuple(str(name) for name in found) if isinstance(reward, tuple(KINDS.values())) else ()
 
 
-def _power(name: str, value: float, exponent: float) -> float:
+def _plain(reward: object, *fields: str) -> None:
+    """Keep metrics by name, so that the reward is plain JSON."""
+    for name in fields:
+        value = getattr(reward, name)
+        if isinstance(value, Metric):
+            object.__setattr__(reward, name, value.name)
+        elif not isinstance(value, str):
+            raise InvalidInputError(f"`{name}` must be a metric or the name of one, got {value!r}.")
+
+
+def _value(metrics: Mapping[str, float], name: str | Metric) -> float:
+    known = str(name)  # `_plain` made it text
+    if known not in metrics:
+        raise UnknownNameError("metric of the reward", known, metrics)
+    return float(metrics[known])
+
+
+def _power(name: str | Metric, value: float, exponent: float) -> float:
     """A power that stays real: NaN of NaN, an error for a negative base, infinity for 0 to a negative power."""
     if value < 0:
         raise InvalidInputError(f"The reward takes a power of `{name}`, which must not be negative, got {value!r}.")
