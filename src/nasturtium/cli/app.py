@@ -26,6 +26,7 @@ COMMANDS = {
     "space": ("spaces:space", "What a search space holds: size, choices, distribution of costs."),
     "cost": ("spaces:cost", "Parameters, MACs, activations, peak memory of a network."),
     "design": ("design:design", "Which space to search, and how to scale a network: TinyNAS, error distributions."),
+    "profile": ("profile:profile", "Measure the kernels of a space on a device: its latency table."),
     "proxies": ("proxies:proxies", "How far zero-cost proxies can be trusted on a space and your data."),
     "compat": ("compat:compat", "Which method that shares weights goes with which space, and why not."),
     "device": ("device:device", "Devices: list, describe your own, measure a network on one."),
