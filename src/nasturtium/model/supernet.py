@@ -13,13 +13,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from nasturtium.errors import InvalidInputError, TraceError
+from nasturtium.errors import InvalidInputError
 from nasturtium.graph import operations as ops
 from nasturtium.graph.operations import Operation, Shape
 from nasturtium.graph.trace import Inputs, trace
 from nasturtium.model.build import Network, Part, _assemble, _attach, build
 from nasturtium.model.elastic import WEIGHTED, Cut, Elastic, initialize_elastic, take
 from nasturtium.model.elastic_channels import Channels, Columns
+from nasturtium.model.forms import cuts_of, has_own_state, has_state, widened
 from nasturtium.model.gate import Gate
 from nasturtium.model.initialize import isolated_random_state, path_generator, path_seed
 from nasturtium.model.kernel_transform import Steps, elastic_kernels, shrink
@@ -79,7 +80,7 @@ class Supernet(nn.Module):
     def _make_layers(self, seed: int) -> None:
         groups: defaultdict[tuple[str, type[Operation]], list[OpenNode]] = defaultdict(list)
         for node in self.graph.nodes:
-            if node.kind is ops.Opaque or (node.kind in WEIGHTED and _has_state(node)):
+            if node.kind is ops.Opaque or (node.kind in WEIGHTED and has_state(node)):
                 groups[node.path, node.kind].append(node)
         modules: dict[str, nn.Module] = {}
         for (path, kind), nodes in groups.items():
@@ -108,7 +109,7 @@ class Supernet(nn.Module):
                 own = dict(form.operation.weights(*inputs))
                 extent = self._channels.extent(node.inputs[0]) if gated else inputs[0][0]
                 if gated:
-                    own = {name: _widened(form, shape, extent) for name, shape in own.items()}
+                    own = {name: widened(form, shape, extent) for name, shape in own.items()}
                 channels = max(channels, extent)
                 for name, shape in own.items():
                     before = shapes.get(name, (0,) * len(shape))
@@ -248,12 +249,12 @@ class Supernet(nn.Module):
     def _call(self, node: OpenNode, form: Form, held: Columns) -> Callable[..., Tensor]:
         operation = form.operation
         name = self._layers.get(node.number)
-        if name is not None and (node.kind is ops.Opaque or _state(form)):
+        if name is not None and (node.kind is ops.Opaque or has_own_state(form)):
             module = self.weights.get_submodule(name)
             if node.kind is ops.Opaque:
                 return module
             assert isinstance(module, Elastic)
-            return partial(module, operation=operation, cuts=_cuts(module, form, held))
+            return partial(module, operation=operation, cuts=cuts_of(module, form, held))
         key = (operation, form.inputs)
         if key not in self._stateless:
             made = layer(operation, *form.inputs)
@@ -377,36 +378,3 @@ def _taken(shared: Mapping[str, Tensor], where: SharedWeight) -> Tensor:
     for name, side in where.steps:
         weight = shrink(weight, shared[name], side)
     return weight
-
-
-def _cuts(module: Elastic, form: Form, held: Columns) -> dict[str, Cut]:
-    """Cuts of a form; an empty one where it uses the whole weight."""
-    cuts = module.cuts(form.operation, form.inputs, held)
-    shapes = {name: getattr(module, name).shape for name in cuts}
-    return {name: () if _is_whole(cut, shapes[name]) else cut for name, cut in cuts.items()}
-
-
-def _is_whole(cut: Cut, shape: Shape) -> bool:
-    return all(isinstance(part, slice) and part == slice(0, n) for part, n in zip(cut, shape, strict=True))
-
-
-def _state(form: Form) -> bool:
-    return isinstance(form.operation, ops.BatchNorm) or bool(form.operation.weights(*form.inputs))
-
-
-def _has_state(node: OpenNode) -> bool:
-    return any(map(_state, node.variants))
-
-
-def _widened(form: Form, shape: Shape, extent: int) -> Shape:
-    """Largest shape of a weight whose input channels are spread over `extent` shared ones."""
-    operation = form.operation
-    if isinstance(operation, ops.Conv):
-        if operation.groups == 1:
-            return (shape[0], extent, *shape[2:]) if len(shape) > 1 else shape
-        return (extent, *shape[1:]) if operation.groups == form.inputs[0][0] == operation.channels else shape
-    if isinstance(operation, ops.Linear):
-        return (shape[0], extent) if len(shape) > 1 else shape
-    if len(shape) != 1:
-        raise TraceError(f"A weight of shape {shape} at {form.path!r} cannot be widened.")
-    return (extent,)
