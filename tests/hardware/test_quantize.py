@@ -24,7 +24,7 @@ def task():
 def model(task):
     net = nas.Sequential(nas.Conv(16), nas.Conv(16, stride=2), nas.Classifier())
     model = nas.build(nas.trace(net, task.input_shape, **task.context), seed=0)
-    nas.training.fit(model, task, epochs=3, seed=0)
+    nas.training.fit(model, task, nas.Recipe(batch_size=32), epochs=12, seed=0)
     return model.eval()
 
 
@@ -56,13 +56,13 @@ def test_accuracy_is_that_of_the_runtime_and_close_to_the_float_networks(task, m
     assert torch_says.accuracy > 0.5  # it has learnt, so equality says something
 
 
-def test_logits_move_by_the_size_of_a_step(task, model, files):
+def test_logits_are_nearly_those_of_the_float_network(task, model, files):
     images = next(calibration_images(task, count=64, batch=64))
     with torch.inference_mode():
         exact = model(torch.from_numpy(images)).numpy()
     given = OnnxNetwork(files[1].path)(images)
     assert not np.array_equal(given, exact)
-    assert np.abs(given - exact).max() < 0.1 * np.abs(exact).max()
+    assert np.corrcoef(given.ravel(), exact.ravel())[0, 1] > 0.98
 
 
 def test_calibration_sees_training_images_only(task):

@@ -42,7 +42,7 @@ def task():
 def trained(task):
     graph = nas.trace(NETWORK, task.input_shape, **task.context)
     model = nas.build(graph, seed=0)
-    nas.training.fit(model, task, epochs=8, seed=0)
+    nas.training.fit(model, task, nas.Recipe(batch_size=32), epochs=20, seed=0)
     return graph, model
 
 
