@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 LONG = {
     "docs/explanation/strategies.md", "docs/how-to/compare-strategies.md", "docs/how-to/low-fidelity.md",
-    "docs/how-to/own-block.md", "docs/tutorials/first-search.md",
+    "docs/how-to/own-block.md", "docs/how-to/own-space.md", "docs/how-to/own-strategy.md",
+    "docs/tutorials/first-search.md",
 }  # fmt: skip
 """Pages whose blocks search for a minute and more; `make test-slow` runs them."""
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
