@@ -74,15 +74,18 @@ def main() -> int:
     parser.add_argument("--data-root")
     parser.add_argument("--out", type=Path, required=True, help="folder of all results")
     parser.add_argument("--method", choices=sorted(METHODS), default="darts")
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--validation", type=int, default=1000)
     parser.add_argument("--test", type=int, default=10_000, help="test images; 10,000 are all")
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12, help="of a search")
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=10, help="of a search")
+    parser.add_argument(
+        "--rate", type=float, default=0.01, help="learning rate of the architecture; few steps need a high one"
+    )
     parser.add_argument("--alone", type=int, default=3, help="epochs of networks trained alone in the control")
-    parser.add_argument("--final", type=int, default=10, help="epochs of the final trainings")
+    parser.add_argument("--final", type=int, default=8, help="epochs of the final trainings")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="sizes that only show that it runs")
@@ -99,7 +102,9 @@ def main() -> int:
     size = {"width": given.width, "layers": given.layers, "nodes": given.nodes}
     searched = nas.zoo.darts.space(task.input_shape, affine=False, **size)
     trained = nas.zoo.darts.space(task.input_shape, **size)
-    method = METHODS[given.method](given, epochs=given.epochs, watch=CollapseWatch(every=0))
+    method = METHODS[given.method](
+        given, epochs=given.epochs, architecture_learning_rate=given.rate, watch=CollapseWatch(every=0)
+    )
     rows: dict[str, list[dict[str, Any]]] = {given.method: [], "random search": [], "one random network": []}
     searches = []
     for seed in range(given.seeds):

@@ -29,11 +29,12 @@ def main() -> int:
     """Run and print."""
     options = parser(__doc__)
     options.add_argument("--macro", action="store_true", help="the macro space")
-    options.add_argument("--epochs", type=int, default=10)
+    options.add_argument("--epochs", type=int, default=8)
     options.add_argument("--batch", type=int, default=64)
-    options.add_argument("--steps", type=int, default=20, help="of the controller after each epoch")
-    options.add_argument("--samples", type=int, default=10)
+    options.add_argument("--steps", type=int, default=10, help="of the controller after each epoch")
+    options.add_argument("--samples", type=int, default=5)
     options.add_argument("--rate", type=float, default=0.0035, help="learning rate of the controller")
+    options.set_defaults(images=3000)
     given = options.parse_args()
     if given.smoke:
         small(given, epochs=1, steps=2, samples=2)

@@ -60,9 +60,9 @@ def make_space() -> nas.Space:
 def options() -> argparse.Namespace:
     """What the command line says."""
     made = parser(__doc__)
-    made.set_defaults(images=5000, validation=1000, seeds=2)
-    made.add_argument("--epochs", type=int, default=20, help="of the supernet")
-    made.add_argument("--measured", type=int, default=80, help="sub-networks that the predictor learns from")
+    made.set_defaults(images=3000, seeds=2)
+    made.add_argument("--epochs", type=int, default=15, help="of the supernet")
+    made.add_argument("--measured", type=int, default=60, help="sub-networks that the predictor learns from")
     made.add_argument("--tune", type=int, default=2, help="epochs of fine-tuning")
     made.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS), help="MACs")
     given = made.parse_args()

@@ -43,8 +43,8 @@ def make_space() -> nas.Space:
 def main() -> int:
     """Run and print."""
     options = parser(__doc__)
-    options.add_argument("--warmup", type=int, default=5)
-    options.add_argument("--epochs", type=int, default=15)
+    options.add_argument("--warmup", type=int, default=3)
+    options.add_argument("--epochs", type=int, default=12)
     options.add_argument("--batch", type=int, default=64)
     options.add_argument("--every", type=int, default=2, help="steps of the weights for one of the logits")
     options.add_argument("--rate", type=float, default=0.02, help="learning rate of the logits")
