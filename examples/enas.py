@@ -3,9 +3,9 @@
 Space: ENAS micro with cells of three nodes, three normal cells and two reductions of 8 to 32 channels, 28x28 images;
 or with --macro ENAS macro with six layers of 16 channels.
 
-Protocol (the defaults; 2 CPU threads; about 30 minutes): for each of --seeds seeds
+Protocol (the defaults; at most 30 minutes on 2 CPU threads): for each of --seeds seeds
   1. ENAS: --epochs times an epoch of the shared weights on --images train images, a fifth of which are held out for the
-     controller, and --steps steps of the controller with ten samples each; then the best of ten children by shared
+     controller, and --steps steps of the controller with --samples samples each; then the best of ten children by shared
      accuracy on validation; besides, five random networks are trained alone for --alone epochs, to check that ranking;
   2. random search, which trains networks alone for --alone epochs each, for as many seconds as the search took,
      supernet included;

@@ -3,7 +3,7 @@
 Space: six inverted residuals after a stem, each with kernel 3, 5 or 7 and expansion 3 or 6; those that keep the shape
 may be left out: 6^3 x 7^3 = 74,088 networks for 28x28 images.
 
-Protocol (the defaults; 2 CPU threads; about 30 minutes): for each of --seeds seeds
+Protocol (the defaults; at most 30 minutes on 2 CPU threads): for each of --seeds seeds
   1. ProxylessNAS: --warmup epochs of warm-up and --epochs of search on --images train images, a third of which are held
      out for the logits; the loss pays for MACs by the form --penalty against --reference MACs;
   2. random search, which trains networks alone for --alone epochs each, for as many seconds as the search took,

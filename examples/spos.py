@@ -3,7 +3,7 @@
 Space: SPOS' four blocks (shuffle units with 3x3, 5x5 or 7x7 kernels, and the xception unit) at eight places of a small
 ShuffleNetV2: 4^8 = 65,536 networks for 28x28 images.
 
-Protocol (the defaults; 2 CPU threads):
+Protocol (the defaults; at most 30 minutes on 2 CPU threads):
   1. one supernet, single uniform paths, --epochs passes over --images train images; a sample of --sample networks is
      also trained alone, and Kendall's tau of the two rankings is printed;
   2. on this one supernet, regularised evolution and random search, --trials networks each, --seeds seeds each: the best
