@@ -5,8 +5,9 @@ or with --macro ENAS macro with six layers of 16 channels.
 
 Protocol (the defaults; at most 30 minutes on 2 CPU threads): for each of --seeds seeds
   1. ENAS: --epochs times an epoch of the shared weights on --images train images, a fifth of which are held out for the
-     controller, and --steps steps of the controller with --samples samples each; then the best of ten children by shared
-     accuracy on validation; besides, five random networks are trained alone for --alone epochs, to check that ranking;
+     controller, and --steps steps of the controller with --samples samples each; then the best of ten children by
+     shared accuracy on validation; besides, five random networks are trained alone for --alone epochs, to check that
+     ranking;
   2. random search, which trains networks alone for --alone epochs each, for as many seconds as the search took,
      supernet included;
   3. both networks are trained from scratch for --final epochs on the same images and measured once on test.
