@@ -102,7 +102,7 @@ def _left_out(sums: Sequence[Sum], seconds: NDArray[np.float64], form: str) -> f
     folds, errors = np.arange(len(sums)) % min(FOLDS, len(sums)), []
     for fold in range(int(folds.max()) + 1):
         fit = _fitted([s for s, f in zip(sums, folds, strict=True) if f != fold], seconds[folds != fold], form)
-        errors += [fit(sums[i]) / seconds[i] - 1 for i in np.flatnonzero(folds == fold)]
+        errors += [fit(sums[i]) / seconds[i] - 1 for i in map(int, np.flatnonzero(folds == fold))]
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
