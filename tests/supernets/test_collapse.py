@@ -9,7 +9,14 @@ from torch import nn
 import nasturtium as nas
 from nasturtium.errors import InvalidInputError
 from nasturtium.space.lowering import lower
-from nasturtium.supernets.collapse import CollapseWatch, Curvature, dominant_eigenvalue, identities, identity_options
+from nasturtium.supernets.collapse import (
+    CollapseWatch,
+    Curvature,
+    dominant_eigenvalue,
+    identities,
+    identity_options,
+    weightless_options,
+)
 from nasturtium.supernets.relaxation import relax
 
 
@@ -59,6 +66,16 @@ def test_identities_are_read_from_the_graph(tiny):
     genes = (("skip_connect", 0), ("sep_conv_3x3", 1), ("skip_connect", 0), ("skip_connect", 2))
     a = nas.zoo.darts.architecture({**genotype.to_dict(), "normal": genes, "reduce": genes}, tiny)
     assert identities(a, options) == {"normal": (3, 4), "reduce": (1, 1)}
+
+
+def test_options_without_weights_are_read_from_the_graph(tiny):
+    """By hand: the norms of poolings have no weights here; a skip that halves the image has convolutions."""
+    relaxed = relax(tiny)
+    options = weightless_options(lower(relaxed.space, (1, 8, 8), classes=10))
+    pools, known = {"max_pool_3x3", "avg_pool_3x3"}, nas.zoo.darts.SEARCHED
+    for name, expected in {"normal_op_0_2": {*pools, "skip_connect"}, "reduce_op_0_2": pools}.items():
+        assert {known[i] for i in options[name] if i < len(known)} == expected
+    assert len([name for name in options if "_op_" in name]) == 10
 
 
 def test_the_rule_of_the_eigenvalue(tiny):

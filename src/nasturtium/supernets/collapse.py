@@ -100,6 +100,31 @@ def identity_options(graph: OpenGraph) -> dict[str, frozenset[int]]:
     return {graph.decisions[p].name: frozenset(options) for p, options in sorted(found.items())}
 
 
+def weightless_options(graph: OpenGraph) -> dict[str, frozenset[int]]:
+    """Which options of each decision have no weights of their own: identities, poolings, zeros.
+
+    An option does where nothing that it alone computes, in any place, has weights. Decisions without such an option
+    are left out.
+
+    Args:
+        graph: Of a supernet whose decisions select among branches.
+    """
+    weights = {n.number for n in graph.nodes if any(form.operation.weights(*form.inputs) for form in n.variants)}
+    seen: dict[int, set[int]] = {}
+    weighted: dict[int, set[int]] = {}
+    for fork in _forks(graph):
+        leaves = [frozenset(n for n in child.leaves() if isinstance(n, int)) for child in fork.children]
+        needed = [own | _ancestors(graph, own, 0) for own in leaves]
+        for i, own in enumerate(needed):
+            others = [n for other, n in zip(leaves, needed, strict=True) if other and other != leaves[i]]
+            if leaves[i] and others:
+                seen.setdefault(fork.variable, set()).add(i)
+                if (own - frozenset.intersection(*others)) & weights:
+                    weighted.setdefault(fork.variable, set()).add(i)
+    found = {position: frozenset(options - weighted.get(position, set())) for position, options in sorted(seen.items())}
+    return {graph.decisions[position].name: options for position, options in found.items() if options}
+
+
 def _forks(graph: OpenGraph) -> list[Diagram]:
     """Every place where a decision selects what is read."""
     found: dict[int, Diagram] = {}
@@ -126,15 +151,15 @@ def _ancestors(graph: OpenGraph, numbers: frozenset[int], start: int) -> frozens
 
 
 def identities(architecture: Architecture, options: Mapping[str, frozenset[int]]) -> dict[str, tuple[int, int]]:
-    """How many operations of an architecture are identities, by the part of the network that they stand in.
+    """How many operations of an architecture are among some options, by the part of the network that they stand in.
 
     Args:
         architecture: Of the space that the options are of.
-        options: The identities among each decision's options, as `identity_options` gives them.
+        options: Of each decision, as `identity_options` or `weightless_options` gives them.
 
     Returns:
-        (identities, active decisions that could be for one) by the decisions' names up to the first "_" or ".":
-        "normal" and "reduce" in a DARTS space.
+        (operations among them, active decisions that could be for one) by the decisions' names up to the first "_" or
+        ".": "normal" and "reduce" in a DARTS space.
     """
     found: dict[str, tuple[int, int]] = {}
     for name, index in architecture.decisions.items():
@@ -159,6 +184,7 @@ class CollapseWatch:
         iterations: Of the power iteration, at most.
         stop: Whether a collapse ends the search, with the genotype of before; else it is only told.
         identities: A genotype with at least this share of identities in a part of the network is told of.
+        weightless: The same for operations without weights: identities, poolings, zeros.
 
     Reference:
         Zela et al. (2020), arXiv 1909.09656, section 5.1, and the authors' code (`EVLocalAvg`).
@@ -174,15 +200,17 @@ class CollapseWatch:
     iterations: int = 20
     stop: bool = False
     identities: float = 0.5
+    weightless: float = 0.75
 
     def __post_init__(self) -> None:
         least = {"every": 0, "window": 1, "back": 1, "first": 0, "batches": 1, "iterations": 1}
         for name, low in least.items():
             if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
                 raise InvalidInputError(f"`{name}` must be an integer of {low} or more, got {getattr(self, name)!r}.")
-        if not self.ratio > 0 or not 0 < self.identities <= 1:
+        if not self.ratio > 0 or not 0 < self.identities <= 1 or not 0 < self.weightless <= 1:
             raise InvalidInputError(
-                f"`ratio` must be above 0 and `identities` in (0, 1], got {self.ratio!r} and {self.identities!r}."
+                "`ratio` must be above 0, `identities` and `weightless` in (0, 1], got "
+                f"{self.ratio!r}, {self.identities!r} and {self.weightless!r}."
             )
 
 

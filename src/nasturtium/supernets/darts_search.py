@@ -14,7 +14,14 @@ from nasturtium.space import Architecture, Choice, Space
 from nasturtium.space.lowering import lower
 from nasturtium.supernets.alternation import Batch, Moment, Stateful, alternate, cosine, set_rate
 from nasturtium.supernets.bilevel import first_order, second_order
-from nasturtium.supernets.collapse import CollapseWatch, Curvature, dominant_eigenvalue, identities, identity_options
+from nasturtium.supernets.collapse import (
+    CollapseWatch,
+    Curvature,
+    dominant_eigenvalue,
+    identities,
+    identity_options,
+    weightless_options,
+)
 from nasturtium.supernets.expected import ExpectedCost
 from nasturtium.supernets.mixture_gate import MixtureGate
 from nasturtium.supernets.path_step import batch_statistics
@@ -67,8 +74,11 @@ class DARTSSearch:
             graph = lower(space, run.task.input_shape, classes=run.task.classes)
             self.cost = ExpectedCost(graph, method.cost)
         original = {name: own for own, name in self.relaxation.names.items()}
-        options = identity_options(self.net.graph)
-        self.identities = {original[name]: found for name, found in options.items() if name in original}
+        options = {"identities": identity_options(self.net.graph), "weightless": weightless_options(self.net.graph)}
+        self.signs = {
+            kind: {original[name]: chosen for name, chosen in found.items() if name in original}
+            for kind, found in options.items()
+        }
 
     def complete(self) -> SearchResult:
         method, run = self.method, self.run
@@ -162,8 +172,9 @@ class DARTSSearch:
         if self.cost is not None:
             with torch.no_grad():
                 record["expected_cost"] = float(self.expected_cost(self.cost))
-        for part, (count, _) in identities(architecture, self.identities).items():
-            record[f"identities_{part}"] = float(count)
+        for kind, options in self.signs.items():
+            for part, (count, _) in identities(architecture, options).items():
+                record[f"{kind}_{part}"] = float(count)
         epoch = moment.epoch + 1
         if self.curvature.is_due(epoch):
             watch = self.curvature.watch
@@ -209,10 +220,14 @@ class DARTSSearch:
                 f"The dominant eigenvalue of the validation loss rose {collapse.ratio:.2f} times from "
                 f"about epoch {collapse.epoch} to epoch {collapse.seen}: DARTS begins to collapse. The search {done}."
             )
-        for part, (count, of) in identities(self.architecture(), self.identities).items():
-            if of and count >= self.curvature.watch.identities * of:
-                notes.append(
-                    f"{count} of {of} operations of the part {part!r} are identities: a sign of collapse. Compare with "
-                    "an earlier epoch, fewer epochs, or `DARTS.pc`, `DARTS.fair` or `DARTS.minus`."
-                )
+        watch, architecture = self.curvature.watch, self.architecture()
+        for kind, share, words in (
+            ("identities", watch.identities, "are identities"), ("weightless", watch.weightless, "have no weights"),
+        ):  # fmt: skip
+            for part, (count, of) in identities(architecture, self.signs[kind]).items():
+                if of and count >= share * of:
+                    notes.append(
+                        f"{count} of {of} operations of the part {part!r} {words}: a sign of collapse. Compare with an "
+                        "earlier epoch, fewer epochs, or `DARTS.pc`, `DARTS.fair` or `DARTS.minus`."
+                    )
         return tuple(notes)
