@@ -111,7 +111,7 @@ def write_onnx_int8(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> 
             quant_pre_process(str(plain), str(processed), skip_symbolic_shape=True)
             quantize_static(
                 str(processed), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, reduce_range=True,
             )  # fmt: skip
     except Exception as error:
         raise ExportError(f"The network cannot be quantised: {type(error).__name__}: {error}.") from error
