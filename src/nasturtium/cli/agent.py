@@ -14,7 +14,7 @@ from nasturtium.errors import InvalidInputError
 from nasturtium.hardware import agent as standalone
 
 
-@click.group()
+@click.group(epilog="Example: nasturtium agent serve --host 127.0.0.1 --port 8420")
 def agent() -> None:
     """Measure latencies for another machine, over a connection that a shared token authenticates.
 

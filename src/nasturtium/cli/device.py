@@ -21,7 +21,7 @@ file_option = click.option(
 )
 
 
-@click.group()
+@click.group(epilog="Example: nasturtium device measure cpu mobilenetv2_035 --input 3x96x96")
 def device() -> None:
     """Devices: where a network runs, through which runtime, and what memory there is."""
 
