@@ -19,6 +19,7 @@ COMMANDS = {
     "status": ("look:status", "How far a study is: trials, failures, best so far, time."),
     "front": ("look:front", "The Pareto front of a study as a table."),
     "show": ("look:show", "One network of a study: choices, costs, drawing."),
+    "verify": ("verify:verify", "Measure the finalists of a study on their devices: which meet their limits."),
     "report": ("take:report", "Write a study as one self-contained HTML file."),
     "export": ("take:export", "Take a network home: model.py, weights, ONNX, model card."),
     "train": ("take:train", "Train one architecture from scratch on your data."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 
 import nasturtium as nas
 from nasturtium.errors import InvalidInputError
+from nasturtium.trial import parse_value, train_seconds
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -118,3 +119,46 @@ def load_task(
     if ":" in data and not Path(data).exists():
         return nas.tasks.from_factory(data)
     return nas.tasks.load(data, data_root=data_root, image_size=image_size, validation=validation, seed=split_seed)
+
+
+def parse_latency(given: Sequence[str]) -> dict[str, str]:
+    """`("cpu=cpu.jsonl", "cpu-int8=measure")` to what each device's latency comes from.
+
+    Raises:
+        InvalidInputError: one is not of this form, or a device is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, source = text.partition("=")
+        if not (equals and name.strip() and source.strip()):
+            raise InvalidInputError(
+                f"`--latency` says where a device's latency comes from: DEVICE=FILE, or DEVICE=measure, got {text!r}."
+            )
+        if name.strip() in found:
+            raise InvalidInputError(f"`--latency` is given twice for {name.strip()!r}; once is enough.")
+        found[name.strip()] = source.strip()
+    return found
+
+
+def finalist_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of how finalists are measured."""
+    for option in (
+        click.option("--finalists", type=click.IntRange(1), help="Networks measured on each device, in each round."),
+        click.option("--precision", type=float, help="Half width of a measurement's interval, like 0.01.  [0.02]"),
+        click.option("--processes", type=(int, int), help="Fewest and most fresh processes of a measurement.  [6 18]"),
+        click.option("--measure-for", help="Wall time, like 10min, after which no more finalists are measured."),
+    ):
+        command = option(command)
+    return command
+
+
+def read_finalists(given: Mapping[str, Any], **defaults: Any) -> nas.study.Verify:
+    """How finalists are measured, of the options of `finalist_options`.
+
+    Raises:
+        InvalidInputError: a number is out of its range.
+    """
+    values = {name: given[name] for name in ("finalists", "precision", "processes") if given[name] is not None}
+    if given["measure_for"] is not None:
+        values["seconds"] = parse_value(given["measure_for"], train_seconds)
+    return nas.study.Verify(**{**defaults, **values})

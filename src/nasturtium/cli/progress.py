@@ -18,6 +18,7 @@ from nasturtium.cli.output import shown
 from nasturtium.study import events
 from nasturtium.study.checking import ROLE as CHECK
 from nasturtium.study.method import ROLE as METHOD
+from nasturtium.study.verification import ROLE as VERIFY
 from nasturtium.trial import (
     Constraint,
     Objective,
@@ -33,6 +34,7 @@ TITLES = {
     "search": "search",
     "baseline:random": "random search",
     "reference": "hand-designed",
+    "verify": "finalists on the device",
 }
 FRONT_ROWS = 8
 
@@ -83,6 +85,8 @@ class Progress:
                 self.running[event.proposal.number] = ""
             case events.EpochReported() if event.role == METHOD:
                 self._learnt(event)
+            case events.EpochReported() if event.role == VERIFY:
+                self._verified(event)
             case events.EpochReported() if event.role == CHECK:
                 self.running = {event.number: f"network {event.step} of {self.budget}"}
             case events.EpochReported():
@@ -93,7 +97,7 @@ class Progress:
             case events.WorkerLost():
                 self._say(f"worker of trial {event.number} was lost ({event.reason}); attempt {event.attempt} follows")
             case events.RunFinished() if event.reason:
-                self._say(f"{TITLES.get(self.role, self.role)}: {event.reason}")
+                self._say(f"{TITLES.get(event.role, event.role)}: {event.reason}")
             case _:
                 pass
         if self.live:
@@ -105,7 +109,7 @@ class Progress:
         self.failures = Counter()
         if not self.live and not self.quiet:
             done = f", {event.finished} of them done before" if event.finished else ""
-            unit = {METHOD: "epochs", CHECK: "networks"}.get(event.role, "trials")
+            unit = {METHOD: "epochs", CHECK: "networks", VERIFY: "networks"}.get(event.role, "trials")
             self._say(f"{TITLES.get(event.role, event.role)}: {event.trials or 'some'} {unit}{done}")
 
     def _learnt(self, event: events.EpochReported) -> None:
@@ -114,6 +118,14 @@ class Progress:
         self.running = {event.number: f"epoch {event.step}  {values}"}
         if not self.live and not self.quiet:
             self._say(f"epoch {event.step} of {self.budget}: {values}")
+
+    def _verified(self, event: events.EpochReported) -> None:
+        """A finalist measured on its device."""
+        name = next(iter(event.report))
+        value, low, high = (shown(name, event.report[key]) for key in (name, "low", "high"))
+        self.running = {event.number: f"{name} {value}"}
+        if not self.live and not self.quiet:
+            self._say(f"[{event.step}/{self.budget}] trial {event.number}: {name} {value} ({low} to {high})")
 
     def _finish(self, trial: Trial) -> None:
         self.running.pop(trial.number, None)

@@ -30,6 +30,43 @@ def front_table(study: nas.Study, members: Sequence[Any] | None = None) -> str:
     return table(["trial", *columns, "origin"], rows, right=range(len(columns) + 1))
 
 
+def finalist_rows(study: nas.Study, role: str = "search") -> list[dict[str, Any]]:
+    """What was measured on devices, as plain JSON: one row for each network and metric."""
+    rows = []
+    for member in sorted(study.members(role), key=lambda m: m.number):
+        for name, evidence in member.evidence.items():
+            m = evidence.measurement
+            limits = [c for c in study.constraints if c.metric == name]
+            rows.append(
+                {
+                    "trial": member.number, "metric": name, "measured": None if m is None else m.seconds,
+                    "interval": None if m is None else [m.low, m.high], "predicted": evidence.predicted,
+                    "measurements": evidence.attempts,
+                    "verdicts": {format_constraint(c): member.verdict(c) for c in limits},
+                    "warnings": [] if m is None else list(m.warnings),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def finalist_table(study: nas.Study, role: str = "search") -> str:
+    """What was measured on devices, as text."""
+    first = study.objectives[0].metric
+    values = {m.number: m.metrics.get(first) for m in study.members(role)}
+    rows = [
+        [
+            str(row["trial"]), shown(first, values[row["trial"]]), row["metric"], shown(row["metric"], row["measured"]),
+            "–" if row["interval"] is None else " to ".join(shown(row["metric"], x) for x in row["interval"]),
+            shown(row["metric"], row["predicted"]), ", ".join(f"{k}: {v}" for k, v in row["verdicts"].items()) or "–",
+        ]
+        for row in finalist_rows(study, role)
+    ]  # fmt: skip
+    if not rows:
+        return "No finalist was measured on a device yet."
+    columns = ["trial", first, "on the device", "measured", "95 % interval", "predicted", "verdict"]
+    return table(columns, rows, right=(0, 1, 3, 5))
+
+
 def origin_of(trial: Trial) -> str:
     """How a trial came to be, and at which fidelity it was measured where that is not the full one."""
     return trial.origin if trial.fidelity.is_full else f"{trial.origin or 'proposed'} at {trial.fidelity.text}"
@@ -43,6 +80,7 @@ def result_of(study: nas.Study) -> dict[str, Any]:
         "best": study.best.number if study.front else None,
         "objectives": [f"{o.direction} {o.metric}" for o in study.objectives],
         "constraints": [format_constraint(c) for c in study.constraints],
+        "finalists": finalist_rows(study),
         "comparison": None if comparison is None else comparison_of(comparison),
         "references": study.to_table("reference"),
         "trials": len(study.trials),
@@ -77,6 +115,9 @@ def print_result(study: nas.Study) -> None:
         click.echo(front_table(study))
     else:
         click.echo(f"None of the {len(study.trials)} trials completed and met the constraints.")
+    if study.finalists:
+        click.echo("\nMeasured on the device")
+        click.echo(finalist_table(study))
     if study.references:
         click.echo("\nHand-designed networks, trained alike")
         click.echo(front_table(study, study.members("reference")))

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 import nasturtium as nas
-from nasturtium.cli.options import data_options, import_from_here, load_space, load_task
+from nasturtium.cli.options import (
+    data_options,
+    finalist_options,
+    import_from_here,
+    load_space,
+    load_task,
+    parse_latency,
+    read_finalists,
+)
 from nasturtium.cli.output import emit_json, format_option, is_terminal, note
 from nasturtium.cli.progress import Progress
 from nasturtium.cli.results import print_result, result_of
@@ -38,7 +46,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(
     epilog="Example: nasturtium search digits --space mobile --trials 40 --epochs 15 --maximize accuracy "
     '--minimize macs --constraint "params <= 60k" --constraint "peak_memory <= 64KiB" --workers 2 --baseline random '
-    "--study runs/digits.db"
+    '--study runs/digits.db; or, within 2 ms on this CPU, --constraint "latency(cpu) <= 2ms" --latency cpu=cpu.jsonl'
 )
 @click.argument("data")
 @data_options
@@ -59,7 +67,28 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--epochs", type=int, default=15, show_default=True, help="Epochs of each training.")
 @click.option("--maximize", multiple=True, help="Metric to make large; repeatable.  [default: accuracy]")
 @click.option("--minimize", multiple=True, help="Metric to make small; repeatable.")
-@click.option("--constraint", "constraints", multiple=True, help='A hard limit, like "params <= 60k"; repeatable.')
+@click.option(
+    "--constraint",
+    "constraints",
+    multiple=True,
+    help='A hard limit, like "params <= 60k" or "latency(cpu) <= 2ms"; repeatable.',
+)
+@click.option(
+    "--latency",
+    "latency",
+    multiple=True,
+    metavar="DEVICE=FILE",
+    help="Where a device's latency comes from: a file of `nasturtium profile`, or `measure`, which measures every "
+    "trial; repeatable.",
+)
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Measure the finalists on their devices, and correct the model with them.",
+)
+@click.option("--rounds", type=click.IntRange(1), help="How often the model is corrected.  [default: 2]")
+@finalist_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the strategy and of every training.")
 @click.option(
     "--concurrency", type=int, default=4, show_default=True, help="Trials under way that do not know of each other."
@@ -102,6 +131,7 @@ def search(**given: Any) -> int:
         concurrency=given["concurrency"], schedule=given["schedule"], threads=given["threads"], device=given["device"],
         workers=given["workers"] or 1, baseline=given["baseline"],
         references=nas.zoo.references(task.input_shape) if given["references"] else (),
+        latency=parse_latency(given["latency"]) or None, verify=_verify(given),
         **_limits(given),
     )  # fmt: skip
     plan = nas.study.plan(space, task, **settings)
@@ -121,6 +151,7 @@ def search(**given: Any) -> int:
 @click.argument("study_path", metavar="STUDY")
 @click.option("--trials", type=int, help="A larger budget than the study had.")
 @click.option("--baseline", type=click.Choice(["random"]), help="Also run random search at the same budget.")
+@click.option("--no-verify", is_flag=True, help="Measure no finalists on their devices, where the search would.")
 @click.option("--trust", is_flag=True, help="Import the classes of your own that the study names.")
 @limit_options
 @format_option
@@ -130,10 +161,16 @@ def resume(**given: Any) -> int:
     return _follow(
         lambda listener: nas.resume(
             given["study_path"], trials=given["trials"], workers=given["workers"], baseline=given["baseline"],
-            trust=given["trust"], listeners=[listener], **_limits(given),
+            trust=given["trust"], listeners=[listener], verify=False if given["no_verify"] else None, **_limits(given),
         ),
         stored.objectives, stored.constraints, given,
     )  # fmt: skip
+
+
+def _verify(given: dict[str, Any]) -> nas.study.Verify | bool:
+    if not given["verify"]:
+        return False
+    return read_finalists(given, **({} if given["rounds"] is None else {"rounds": given["rounds"]}))
 
 
 def _follow(

@@ -21,6 +21,34 @@ CONVENTIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What is known of a network on a device, such as its latency: measured, or only predicted."""
+
+    metric: str
+    """Such as "latency(cpu)"."""
+    value: float | None
+    """Measured (the median); None where it was not."""
+    low: float | None = None
+    """Ends of the interval of `value`."""
+    high: float | None = None
+    confidence: float = 0.95
+    predicted: float | None = None
+    """What the model said before; None where there was none."""
+    source: str = ""
+    """Of `predicted`, in words."""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """Under which it was measured, in words."""
+    warnings: Sequence[str] = ()
+
+    def verdict(self, constraint: Constraint) -> str:
+        """Of a limit: "met" or "missed" where the whole interval does, else "not shown" or "not measured"."""
+        if self.low is None or self.high is None:
+            return "not measured"
+        ends = {verdict(constraint, end) for end in (self.low, self.high)}
+        return ends.pop() if len(ends) == 1 else "not shown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """What the model card says."""
 
@@ -35,6 +63,8 @@ class Card:
     constraints: Sequence[Constraint] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     task: Task | None = None
+    proofs: Sequence[Proof] = ()
+    """What was measured on devices."""
     pictures: bool = False
     needs: Sequence[str] = ()
     """Further packages that `model.py` imports."""
@@ -43,11 +73,27 @@ class Card:
         """All numbers by name, intervals by their estimate; a bare "accuracy" is that on validation."""
         plain = {k: v.estimate if isinstance(v, Interval) else v for k, v in self.metrics.items()}
         searched = {k.removeprefix("validation_"): v for k, v in plain.items() if k.startswith("validation_")}
-        return {**searched, **plain, **self.costs}
+        known = {proof.metric: proof.value for proof in self.proofs if proof.value is not None}
+        return {**searched, **plain, **self.costs, **known}
+
+    def verdict(self, constraint: Constraint) -> str:
+        """Of a limit: "met", "missed", "not measured", or "not shown" where it lies inside a measured interval."""
+        proof = next((proof for proof in self.proofs if proof.metric == constraint.metric), None)
+        if proof is not None:
+            return proof.verdict(constraint)
+        return verdict(constraint, self.values().get(constraint.metric))
 
     def text(self) -> str:
         """The card as Markdown."""
-        sections = [self._head(), self._quality(), self._costs(), self._limits(), self._use(), self._made()]
+        sections = [
+            self._head(),
+            self._quality(),
+            self._costs(),
+            self._limits(),
+            self._devices(),
+            self._use(),
+            self._made(),
+        ]
         return "\n\n".join(section for section in sections if section) + "\n"
 
     def _head(self) -> str:
@@ -96,7 +142,33 @@ class Card:
         for constraint in self.constraints:
             value = values.get(constraint.metric)
             text = "unknown" if value is None else shown(constraint.metric, value)
-            rows.append(f"| {limit_text(constraint)} | {text} | {verdict(constraint, value)} |")
+            found = self.verdict(constraint)
+            marked = f"**{found}**" if found in ("missed", "not shown") else found
+            rows.append(f"| {limit_text(constraint)} | {text} | {marked} |")
+        return "\n".join(rows)
+
+    def _devices(self) -> str:
+        if not self.proofs:
+            return ""
+        rows = [
+            "## On the device",
+            "",
+            "| metric | measured | interval | predicted before |",
+            "| --- | --- | --- | --- |",
+        ]
+        for proof in self.proofs:
+            said = [proof.value, proof.low, proof.high, proof.predicted]
+            value, low, high, predicted = ("–" if x is None else shown(proof.metric, x) for x in said)
+            measured = "not measured" if proof.value is None else value
+            interval = "–" if proof.low is None else f"{low} to {high} ({proof.confidence:.0%})"
+            rows.append(f"| {proof.metric} | {measured} | {interval} | {predicted} |")
+        rows += [
+            "",
+            "A limit is met where the whole interval meets it, missed where the whole interval misses it, and "
+            "otherwise not shown. The interval covers repetition in fresh processes.",
+        ]
+        for proof in self.proofs:
+            rows += ["", *_conditions(proof)]
         return "\n".join(rows)
 
     def _use(self) -> str:
@@ -142,7 +214,14 @@ def verdict(constraint: Constraint, value: float | None) -> str:
     if value is None:
         return "not measured"
     met = value <= constraint.limit if constraint.relation == "<=" else value >= constraint.limit
-    return "met" if met else "**missed**"
+    return "met" if met else "missed"
+
+
+def _conditions(proof: Proof) -> list[str]:
+    """How a number came about, one fact a line."""
+    facts = {"predicted by": proof.source, **proof.conditions} if proof.source else dict(proof.conditions)
+    lines = [f"- `{proof.metric}`, {name}: {text}" for name, text in facts.items()]
+    return lines + [f"- `{proof.metric}`, warning: {text}" for text in proof.warnings]
 
 
 def limit_text(constraint: Constraint) -> str:

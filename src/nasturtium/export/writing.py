@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nasturtium.errors import ExportError
-from nasturtium.export.card import Card, verdict
+from nasturtium.export.card import Card, Proof
 from nasturtium.export.onnx import Agreement, flat, write_onnx
 from nasturtium.export.script import needed_packages, script, takes_pictures
 from nasturtium.graph.graph import Graph
@@ -47,6 +47,7 @@ def write(
     metrics: Mapping[str, float | Interval] | None = None,
     costs: Mapping[str, float] | None = None,
     constraints: Sequence[Constraint] = (),
+    proofs: Sequence[Proof] = (),
     provenance: Mapping[str, object] | None = None,
     title: str | None = None,
     overwrite: bool = False,
@@ -68,6 +69,7 @@ def write(
         costs: Further costs, for example a measured latency; params, macs, activations, peak_memory, irregularity and
             kernels are the graph's.
         constraints: Stated in the card with the verdict.
+        proofs: What was measured on devices, with intervals; a limit on such a metric is met by its whole interval.
         provenance: Facts for "How it was made", in order: seed, epochs, versions, date …; "command" makes it again.
         title: First line of the card.
         overwrite: Whether to replace an earlier export. What is no export is never replaced.
@@ -115,6 +117,7 @@ def write(
             agreement=agreement,
             metrics=metrics or {},
             constraints=constraints,
+            proofs=proofs,
             provenance=facts,
             task=task,
             pictures=pictures,
@@ -261,7 +264,6 @@ def _metadata(title: str, task: Task | None) -> dict[str, object]:
 def _stored(card: Card, graph: Graph, architecture: Architecture, agreement: Agreement) -> dict[str, object]:
     """`architecture.json`."""
     metrics = {k: asdict(v) if isinstance(v, Interval) else v for k, v in card.metrics.items()}
-    values = card.values()
     return {
         "version": VERSION,
         "kind": "export",
@@ -271,9 +273,8 @@ def _stored(card: Card, graph: Graph, architecture: Architecture, agreement: Agr
         "context": graph.context.to_dict(),
         "costs": dict(card.costs),
         "metrics": metrics,
-        "constraints": [
-            {**asdict(c), "verdict": verdict(c, values.get(c.metric)).strip("*")} for c in card.constraints
-        ],
+        "constraints": [{**asdict(c), "verdict": card.verdict(c)} for c in card.constraints],
+        "devices": [asdict(proof) for proof in card.proofs],
         "provenance": dict(card.provenance),
         "onnx": asdict(agreement) | {"tolerance": agreement.tolerance},
     }

@@ -38,6 +38,23 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finalist:
+    """A network that was measured on a device."""
+
+    number: int
+    quality: float | None
+    metric: str
+    """Such as "latency(cpu)"."""
+    measured: str
+    """With its interval, as people read it."""
+    predicted: str
+    verdicts: tuple[tuple[str, str], ...]
+    """(limit, "met", "missed" or "not shown")."""
+    conditions: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
     """Everything that a report shows."""
 
@@ -54,6 +71,10 @@ class ReportData:
     tiles: tuple[tuple[str, str], ...] = ()
     """(caption, value) of the head line."""
     facts: tuple[tuple[str, str], ...] = ()
+    finalists: tuple[Finalist, ...] = ()
+    """What was measured on devices, the best quality first."""
+    on_devices: str = ""
+    """What is known of latencies, in words."""
     failures: tuple[tuple[int, str, str], ...] = ()
     """(number, kind, first line of the error)."""
 

@@ -57,6 +57,7 @@ def page(data: ReportData) -> str:
 {_figure(figures.quality_against_cost(data))}</section>
 {middle}
 <section><h2>The front</h2>{_note("Unfold a row to see the network.")}{_front(data)}</section>
+{_finalists(data)}
 {_choices_section(data)}
 {_failures(data)}
 <section><h2>The run</h2>{_note("What was run, on what, and for how long.")}
@@ -92,6 +93,31 @@ def _front(data: ReportData) -> str:
             f'<div class="drawing">{drawing}</div></details>'
         )
     return "".join(rows) or _note("No network met the constraints.")
+
+
+def _finalists(data: ReportData) -> str:
+    if not data.finalists and not data.on_devices:
+        return ""
+    note = (
+        f"{data.on_devices} A limit is met where the whole 95 % interval meets it, missed where the whole "
+        "interval misses it, otherwise not shown; only networks that meet every limit stand on the front."
+    )
+    rows = []
+    for f in data.finalists:
+        verdicts = "<br>".join(f"{escape(limit)}: <b>{escape(said)}</b>" for limit, said in f.verdicts) or "–"
+        quality = "–" if f.quality is None else quantity(data.quality.metric, f.quality)
+        details = escape("; ".join([f.conditions, *f.warnings]))
+        rows.append(
+            f"<tr><td class='n'>{f.number}</td><td class='n'>{escape(quality)}</td><td>{escape(f.metric)}</td>"
+            f"<td title='{details}'>{escape(f.measured)}</td><td>{escape(f.predicted)}</td><td>{verdicts}</td></tr>"
+        )
+    head = (
+        f"<tr><th class='n'>trial</th><th class='n'>{escape(data.quality.title)}</th><th>metric</th>"
+        "<th>measured (95 % interval)</th><th>predicted before</th><th>verdict</th></tr>"
+    )
+    table = f"<table>{head}{''.join(rows)}</table>" if rows else ""
+    conditions = _note(f"Conditions of the first: {data.finalists[0].conditions}.") if data.finalists else ""
+    return f"<section><h2>On the device</h2>{_note(note)}{table}{conditions}</section>"
 
 
 def _choices_section(data: ReportData) -> str:

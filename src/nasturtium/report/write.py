@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nasturtium.errors import StoreError
 from nasturtium.graph.sketch import sketch
-from nasturtium.report.data import Axis, Point, ReportData, Role
+from nasturtium.report.data import Axis, Finalist, Point, ReportData, Role
 from nasturtium.report.page import page
 from nasturtium.report.text import quantity
 from nasturtium.study import Member, Study
-from nasturtium.trial import METRICS, Constraint, format_constraint, format_seconds, violation
+from nasturtium.study.evidence import conditions_of
+from nasturtium.trial import METRICS, Constraint, format_constraint, format_seconds, of_device, violation
 
 RUNS: tuple[tuple[Role, str], ...] = (("search", "search"), ("random", "baseline:random"), ("reference", "reference"))
 TITLES = {"macs": "MACs", "params": "parameters", "peak_memory": "peak memory", "accuracy": "validation accuracy"}
@@ -76,8 +77,32 @@ def collect(study: Study) -> ReportData:
         hypervolume={role: histories[run] for role, run in RUNS if run in histories},
         tiles=_tiles(study),
         facts=_facts(study),
+        finalists=tuple(_finalists(study)),
+        on_devices=" ".join(study.evidences.sentence(n, "search", study.constraints) for n in study.evidences.metrics),
         failures=tuple((t.number, t.error_kind or "", _last_line(t.error)) for t in study.failures),
     )
+
+
+def _finalists(study: Study) -> Iterator[Finalist]:
+    first = study.objectives[0].metric
+    for member in study.finalists:
+        for name, evidence in member.evidence.items():
+            m = evidence.measurement
+            if m is None:
+                continue
+            ends = f"{quantity(name, m.low)} to {quantity(name, m.high)}"
+            yield Finalist(
+                number=member.number,
+                quality=member.metrics.get(first),
+                metric=name,
+                measured=f"{quantity(name, m.seconds)} ({ends})",
+                predicted="–" if evidence.predicted is None else quantity(name, evidence.predicted),
+                verdicts=tuple(
+                    (format_constraint(c), member.verdict(c)) for c in study.constraints if c.metric == name
+                ),
+                conditions="; ".join(f"{key}: {text}" for key, text in conditions_of(m).items()),
+                warnings=m.warnings,
+            )
 
 
 def _cost_names(study: Study) -> list[str]:
@@ -92,11 +117,16 @@ def _axis(metric: str, study: Study) -> Axis:
     direction = directions.get(metric, known.direction if known else "minimize")
     return Axis(
         metric=metric,
-        title=TITLES.get(metric, metric.replace("_", " ")),
+        title=TITLES.get(metric) or _title(metric),
         maximize=direction == "maximize",
         percent=known is not None and known.unit == "fraction",
         limits=tuple((c.relation, c.limit) for c in study.constraints if c.metric == metric),
     )
+
+
+def _title(metric: str) -> str:
+    found = of_device(metric)
+    return metric.replace("_", " ") if found is None else f"{found.kind} on {found.device}"
 
 
 def _point(study: Study, role: Role, member: Member, *, front: bool) -> Point:
@@ -109,7 +139,8 @@ def _point(study: Study, role: Role, member: Member, *, front: bool) -> Point:
         number=member.number,
         metrics=dict(member.metrics),
         choices={} if role == "reference" else {n: str(v) for n, v in member.architecture.choices.items()},
-        feasible=violation(member.metrics, study.constraints) == 0,
+        feasible=violation(member.metrics, study.constraints) == 0
+        and study.evidences.shown(member.role, member.trial, study.constraints),
         front=front,
         drawing=drawing,
     )

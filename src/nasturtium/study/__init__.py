@@ -1,5 +1,6 @@
 """The run: store, executors, events, resume. Wires everything; the only room that knows all."""
 
+from nasturtium.study.again import verify
 from nasturtium.study.comparison import Comparison
 from nasturtium.study.compat import COMPARED, Compatibility, Verdict, compatibility
 from nasturtium.study.events import (
@@ -13,11 +14,13 @@ from nasturtium.study.events import (
     TrialStarted,
     WorkerLost,
 )
+from nasturtium.study.evidence import Evidence
 from nasturtium.study.method import METHODS, Learned
 from nasturtium.study.planning import Plan, plan
 from nasturtium.study.results import FrontMember, Member, Study, StudyInterrupted
 from nasturtium.study.session import resume, search
 from nasturtium.study.starting import StartFrom
+from nasturtium.study.verification import Verify
 
 __all__ = [
     "COMPARED",
@@ -26,6 +29,7 @@ __all__ = [
     "Compatibility",
     "EpochReported",
     "Event",
+    "Evidence",
     "FrontMember",
     "Learned",
     "Listener",
@@ -40,9 +44,11 @@ __all__ = [
     "TrialFinished",
     "TrialStarted",
     "Verdict",
+    "Verify",
     "WorkerLost",
     "compatibility",
     "plan",
     "resume",
     "search",
+    "verify",
 ]

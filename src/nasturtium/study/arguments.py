@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nasturtium.errors import InvalidInputError
@@ -12,10 +12,13 @@ from nasturtium.estimators.protocol import Naming
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study.events import Listener
 from nasturtium.study.method import read_method
+from nasturtium.study.on_device import OnDevices, read_on_devices
 from nasturtium.study.runner import Schedule
-from nasturtium.trial import Constraint, Metric, Objective
+from nasturtium.study.verification import Verify, read_verify
+from nasturtium.trial import Constraint, Metric, Objective, of_device
 from nasturtium.trial import constraints as read_constraints
 from nasturtium.trial import objectives as read_objectives
+from nasturtium.trial.reward import asked
 from nasturtium.trial.types import Strategy
 
 
@@ -78,6 +81,10 @@ class Setup:
     listeners: tuple[Listener, ...]
     method: Any = None
     """A `nas.supernets.Searcher` that finds what is then trained; takes the strategy's place."""
+    on_devices: OnDevices = field(default_factory=OnDevices)
+    """What is asked of devices."""
+    verify: Verify | None = None
+    """How finalists are measured; None where they are not."""
 
 
 Named = str | Metric
@@ -96,6 +103,8 @@ def read_setup(
     references: Sequence[tuple[str, Block | Architecture]] = (),
     listeners: Sequence[Listener] = (),
     method: Any = None,
+    latency: Mapping[Any, Any] | None = None,
+    verify: Verify | Mapping[str, Any] | bool | None = True,
     **options: Any,
 ) -> Setup:
     """Read and check the arguments of `search`; writes nothing.
@@ -111,18 +120,29 @@ def read_setup(
         )
     measured_by = read_estimator(estimator)
     extra = measured_by.known_metrics if isinstance(measured_by, Naming) else None
+    wishes, limits = read_objectives(maximize, minimize, extra=extra), read_constraints(constraints, extra=extra)
+    searched, data, chosen = read_space(space), read_task(task), read_strategy(strategy)
+    named = [*(o.metric for o in wishes), *(c.metric for c in limits), *asked(getattr(chosen, "reward", None))]
+    on_devices = OnDevices()
+    if latency or any(of_device(name) for name in named if name not in (extra or {})):
+        on_devices = read_on_devices(
+            latency, [name for name in named if name not in (extra or {})],
+            space=searched, inputs=tuple(data.input_shape), context=data.context,
+        )  # fmt: skip
     return Setup(
-        space=read_space(space),
-        task=read_task(task),
-        strategy=read_strategy(strategy),
+        space=searched,
+        task=data,
+        strategy=chosen,
         estimator=measured_by,
-        objectives=read_objectives(maximize, minimize, extra=extra),
-        constraints=read_constraints(constraints, extra=extra),
+        objectives=wishes,
+        constraints=limits,
         options=Options(**options),
         baseline=baseline,
         references=tuple((str(name), read_closed(name, block)) for name, block in references),
         listeners=tuple(listeners),
         method=read_method(method),
+        on_devices=on_devices,
+        verify=read_verify(verify) if on_devices.latencies else None,
     )
 
 

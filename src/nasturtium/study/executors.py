@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nasturtium.space import Architecture
 from nasturtium.study.work import Outcome, Work, classify, measure
 
 
@@ -45,6 +46,8 @@ class InProcess:
     observer: Observer
     threads: int = 1
     device: str | None = None
+    besides: Callable[[Architecture], Mapping[str, float]] | None = None
+    """Measures what devices are asked for in every trial."""
     _queue: deque[Work] = field(default_factory=deque)
 
     def submit(self, work: Work) -> None:
@@ -66,7 +69,8 @@ class InProcess:
 
         try:
             metrics = measure(
-                self.estimator, work, self.task, threads=self.threads, device=self.device, report=report
+                self.estimator, work, self.task, threads=self.threads, device=self.device, report=report,
+                besides=self.besides,
             )  # fmt: skip
         except _Stop as stop:
             raise stop.__cause__ or stop from None

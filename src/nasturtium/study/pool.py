@@ -49,6 +49,8 @@ class PoolSettings:
     """The user's script, where what workers need is defined in it."""
     retries: int = 2
     """How often a trial whose worker was killed from outside is tried again."""
+    besides: Mapping[str, Any] | None = None
+    """What every trial measures on devices (`on_device.measurer`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -142,6 +144,7 @@ class Pool:
         setup = {
             "path": sys.path, "main": settings.script, "estimator": dict(settings.estimator),
             "task": dict(settings.task), "threads": settings.threads, "device": settings.device,
+            "besides": settings.besides,
         }  # fmt: skip
         self._say(worker, setup)
         return worker

@@ -9,6 +9,7 @@ from nasturtium.estimators.protocol import Described
 from nasturtium.graph import Cost, CostModel, trace
 from nasturtium.space import Architecture
 from nasturtium.study.arguments import Setup
+from nasturtium.study.device_costs import CheapOnDevices
 from nasturtium.study.scores import Scores, WithScores, asked_of, check_names
 from nasturtium.trial import Problem
 
@@ -40,7 +41,14 @@ class CheapMetrics(Mapping[str, float]):
         return len(CHEAP)
 
 
-def problem_of(setup: Setup, folder: Path | None = None, *, features: bool = True) -> Problem:
+def problem_of(
+    setup: Setup,
+    folder: Path | None = None,
+    *,
+    features: bool = True,
+    on_devices: CheapOnDevices | None = None,
+    strict: bool = True,
+) -> Problem:
     """The problem of a search; costs and canonical hashes are remembered for as long as it lives.
 
     Where the estimator is `Described` (a table), identity and costs are those that it knows. Elsewhere the strategy may
@@ -50,13 +58,25 @@ def problem_of(setup: Setup, folder: Path | None = None, *, features: bool = Tru
         setup: Of the search.
         folder: Where scores are kept; None for memory only.
         features: Whether scores that the strategy asks for are among the cheap metrics.
+        on_devices: The metrics of devices that are known before training; None makes them of the setup.
+        strict: Whether a network whose latency no model predicts is an error, as in the space, and not NaN.
 
     Raises:
         UnknownNameError: the strategy asks for a feature that is neither a cost nor a zero-cost score.
         InvalidInputError: it asks for what the estimator measures.
     """
+    if on_devices is None:
+        on_devices = cheap_on_devices(setup)
+
+    def with_devices(
+        of: Callable[[Architecture], Mapping[str, float]],
+    ) -> Callable[[Architecture], Mapping[str, float]]:
+        if on_devices is None or not on_devices.names:
+            return of
+        return lambda architecture: on_devices.of(architecture, of(architecture), strict=strict)
+
     if isinstance(setup.estimator, Described):
-        return _problem(setup, setup.estimator.cheap_metrics, setup.estimator.key)
+        return _problem(setup, with_devices(setup.estimator.cheap_metrics), setup.estimator.key)
     inputs, context = tuple(setup.task.input_shape), setup.task.context
     model = CostModel(inputs, **context)
     keys: dict[Architecture, str] = {}
@@ -73,7 +93,14 @@ def problem_of(setup: Setup, folder: Path | None = None, *, features: bool = Tru
             keys[architecture] = trace(architecture, inputs, **context).canonical_hash
         return keys[architecture]
 
-    return _problem(setup, cheap, key)
+    return _problem(setup, with_devices(cheap), key)
+
+
+def cheap_on_devices(setup: Setup) -> CheapOnDevices | None:
+    """The metrics of devices that are known before training; None where nothing is asked of devices."""
+    if not setup.on_devices.names:
+        return None
+    return CheapOnDevices(setup.on_devices, tuple(setup.task.input_shape), setup.task.context)
 
 
 def _problem(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nasturtium.errors import NasturtiumError, StoreError
+from nasturtium.errors import InvalidInputError, NasturtiumError, StoreError
 from nasturtium.space import Architecture, Space
 from nasturtium.study.arguments import stored_objectives
 from nasturtium.study.checking import checked
 from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
 from nasturtium.study.database import Location, locate
+from nasturtium.study.evidence import Evidence, Evidences
 from nasturtium.study.method import Learned, learned
 from nasturtium.study.store import LoggedTrial, RunRecord, Store, StudyRecord
+from nasturtium.study.verification import on
 from nasturtium.trial import (
     Constraint,
     Objective,
     Trial,
     format_constraint,
     format_seconds,
+    of_device,
     pareto_trials,
     violation,
 )
@@ -63,6 +66,8 @@ class Member:
     test_metrics: Mapping[str, float] | None
     """Measured once, when it was exported; None before."""
     study: Study
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    """What was measured of it on its devices, by metric; its `metrics` hold these values."""
 
     @property
     def number(self) -> int:
@@ -76,8 +81,17 @@ class Member:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Metrics on validation data, and costs."""
+        """Metrics on validation data, and costs; a measured latency, where there is one, in place of a prediction."""
         return self.trial.metrics
+
+    def verdict(self, constraint: Constraint) -> str:
+        """Whether it is shown to meet a limit: "met", "missed", or, on a device, "not shown" or "not measured"."""
+        evidence = self.evidence.get(constraint.metric)
+        if evidence is not None:
+            return evidence.verdict(constraint)
+        if constraint.metric in self.study.evidences.metrics:
+            return "not measured"
+        return "missed" if violation(self.metrics, [constraint]) else "met"
 
     @property
     def weights(self) -> Path:
@@ -200,6 +214,38 @@ class Study:
         kept = {t.number for t in pareto_trials(map(_trial_of, self.feasible()), self.objectives)}
         return tuple(sorted((m for m in self.members() if m.number in kept), key=self._preference))
 
+    def front_on(self, device: str) -> tuple[Member, ...]:
+        """The front of one device of several: by the objectives and limits that are not of other devices.
+
+        Raises:
+            InvalidInputError: the search asked nothing of that device.
+        """
+        known = {found.device: found for name in self._wishes() if (found := of_device(name)) is not None}
+        if device not in known:
+            raise InvalidInputError(
+                f"The study asked nothing of the device {device!r}; it did of: {', '.join(sorted(known)) or 'none'}."
+            )
+        wishes, limits = on(known[device], self.objectives), on(known[device], self.constraints)
+        members = self._feasible(SEARCH, limits)
+        kept = {t.number for t in pareto_trials(map(_trial_of, members), wishes)}
+        return tuple(sorted((m for m in members if m.number in kept), key=self._preference))
+
+    @property
+    def finalists(self) -> tuple[Member, ...]:
+        """The search's trials that were measured on a device, the best of the first objective first."""
+        return tuple(sorted((m for m in self.members() if m.evidence), key=self._preference))
+
+    @property
+    def evidences(self) -> Evidences:
+        """All that was measured on devices."""
+        if "evidences" not in self._cache:
+            self._cache["evidences"] = Evidences(self._read(lambda store: store.events()))
+        found: Evidences = self._cache["evidences"]
+        return found
+
+    def _wishes(self) -> list[str]:
+        return [o.metric for o in self.objectives] + [c.metric for c in self.constraints]
+
     @property
     def best(self) -> Member:
         """The feasible trial that is best in the first objective; among equals in the next ones, then the earlier.
@@ -214,6 +260,8 @@ class Study:
             limits = ", ".join(map(format_constraint, self.constraints))
             lower = sum(not trial.fidelity.is_full for trial in self.trials)
             besides = f"; {lower} of them were measured at a lower fidelity, and do not count" if lower else ""
+            said = [self.evidences.sentence(name, SEARCH, self.constraints) for name in self._verified()]
+            besides += f". {' '.join(said).rstrip('.')}" if said else ""
             raise StoreError(
                 f"None of the {len(self.trials)} trials of {self.location.text!r} completed and met the constraints "
                 f"({limits or 'none'}){besides}, so there is no best one yet."
@@ -225,10 +273,16 @@ class Study:
         return min(self.feasible(role), key=self._preference, default=None)
 
     def feasible(self, role: str = SEARCH) -> tuple[Member, ...]:
-        """Completed trials of a run, at full fidelity, that meet the constraints."""
-        limits = self.constraints
+        """Completed trials of a run, at full fidelity, that meet the constraints.
+
+        Where finalists were measured on a device, those that were shown to meet the limits on it, and no others.
+        """
+        return self._feasible(role, self.constraints)
+
+    def _feasible(self, role: str, limits: Sequence[Constraint]) -> tuple[Member, ...]:
         complete = (m for m in self.members(role) if m.trial.state == "completed" and m.trial.fidelity.is_full)
-        return tuple(m for m in complete if violation(m.metrics, limits) == 0)
+        shown = self.evidences.shown
+        return tuple(m for m in complete if violation(m.metrics, limits) == 0 and shown(role, m.trial, limits))
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 
@@ -277,6 +331,7 @@ class Study:
             left = min(len(method.found), self._record().settings["options"]["trials"]) - len(self.trials)
             if self.status == "finished" and left > 0:
                 found.append(f"{left} of what it found break a constraint and were not trained.")
+        found += [self.evidences.sentence(name, SEARCH, self.constraints) for name in self._verified()]
         ranked = next((t.metrics for t in self.trials if "shared_tau" in t.metrics), None)
         if ranked is not None:
             from nasturtium.supernets import Trust  # noqa: PLC0415  (loads torch)
@@ -288,6 +343,10 @@ class Study:
             )  # fmt: skip
             found.append(said.sentence)
         return tuple(found)
+
+    def _verified(self) -> list[str]:
+        """The latencies that the search's wishes name."""
+        return [name for name in self.evidences.metrics if name in self._wishes()]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -424,7 +483,8 @@ class Study:
     def _member(self, role: str, logged: LoggedTrial) -> Member:
         directory = self.location.files / "trials" / role.replace(":", "-") / str(logged.trial.number)
         return Member(
-            trial=logged.trial, role=role, directory=directory, test_metrics=logged.test_metrics, study=self
+            trial=self.evidences.renewed(role, logged.trial), role=role, directory=directory,
+            test_metrics=logged.test_metrics, study=self, evidence=self.evidences.of(role, logged.trial.number),
         )  # fmt: skip
 
     def _record(self) -> StudyRecord:

@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +52,10 @@ class Runner:
     seconds: float | None = None
     """Wall time, over all sessions, after which nothing new is proposed."""
     emit: Callable[[events.Event], None] = lambda _: None
+    until: int | None = None
+    """Proposals after which it pauses, with nothing under way; None runs to the budget."""
+    renewed: Callable[[Trial], Trial] = lambda trial: trial
+    """What is told of a trial of the log: what was learnt of it since, such as a measured latency."""
     _proposals: list[Proposal] = field(default_factory=list)
     _finished: dict[int, LoggedTrial] = field(default_factory=dict)
     _order: list[int] = field(default_factory=list)
@@ -84,7 +88,8 @@ class Runner:
                 break
             for outcome in self.executor.wait(POLL_SECONDS):
                 self._finish(outcome)
-        self._conclude()
+        if self._ended is not None or len(self._proposals) >= self.record.budget:
+            self._conclude()
 
     def reported(self, work: Work, values: Mapping[str, float]) -> None:
         """Log an epoch of a trial."""
@@ -104,7 +109,7 @@ class Runner:
     def _replay(self) -> None:
         """Bring the strategy to where the log ends, by the same calls in the same order."""
         trials = self.store.trials(self.record.id)
-        self._finished = {logged.trial.number: logged for logged in trials}
+        self._finished = {logged.trial.number: replace(logged, trial=self.renewed(logged.trial)) for logged in trials}
         self._order = [logged.trial.number for logged in sorted(trials, key=lambda logged: logged.position)]
         self.strategy.setup(self.problem)
         for logged in self.store.proposals(self.record.id):
@@ -135,7 +140,8 @@ class Runner:
 
     def _propose(self) -> None:
         """Ask for as much as the schedule allows now."""
-        while self._ended is None and len(self._proposals) < self.record.budget and self._in_time():
+        most = self.record.budget if self.until is None else min(self.until, self.record.budget)
+        while self._ended is None and len(self._proposals) < most and self._in_time():
             number = len(self._proposals)
             if self._waiting and not self._tell_next():
                 return

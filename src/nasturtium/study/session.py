@@ -8,9 +8,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
+from functools import partial
 from math import ceil, fsum
 from pathlib import Path
 from types import FrameType
@@ -30,18 +31,23 @@ from nasturtium.study.arguments import (
     stored_objectives,
 )
 from nasturtium.study.checking import check_ranking
-from nasturtium.study.codec import describe, restore
+from nasturtium.study.codec import restore
 from nasturtium.study.database import Location, locate
+from nasturtium.study.device_costs import measurer
+from nasturtium.study.evidence import DEVICES, Evidences
 from nasturtium.study.executors import Executor, InProcess, Observer
-from nasturtium.study.identity import check_same, hardware, versions
+from nasturtium.study.identity import check_same, versions
 from nasturtium.study.method import Learned, learn, meeting
+from nasturtium.study.on_device import OnDevices, read_stored
 from nasturtium.study.pool import Pool, PoolSettings
-from nasturtium.study.problem import problem_of
+from nasturtium.study.problem import cheap_on_devices, problem_of
+from nasturtium.study.recording import record_of
 from nasturtium.study.references import Listed
 from nasturtium.study.results import Study, StudyInterrupted
 from nasturtium.study.runner import Runner, Schedule
 from nasturtium.study.scores import FOLDER
 from nasturtium.study.store import Store, StudyRecord
+from nasturtium.study.verification import Verifier, Verify, read_verify
 from nasturtium.study.worker import MARK
 from nasturtium.trial import Constraint, Problem
 from nasturtium.trial.types import Strategy
@@ -60,6 +66,8 @@ def search(
     strategy: Strategy | str | None = None,
     method: Any = None,
     estimator: Any = None,
+    latency: Mapping[Any, Any] | None = None,
+    verify: Verify | bool = True,
     trials: int = 50,
     seed: int = 0,
     workers: int = 1,
@@ -100,6 +108,12 @@ def search(
             (DARTS and ProxylessNAS take a cost in their loss): what breaks one that is known before training is left
             out, and `Study.notes` says so. `seconds` does not stop it.
         estimator: Default `nas.estimators.Trained(epochs=10)`.
+        latency: For each device whose latency is asked for (`nas.latency("cpu") <= 2e-3`), where it comes from: a model
+            (`nas.hardware.LatencyTable`, a predictor), the file of one (`nasturtium profile cpu SPACE --out FILE`), or
+            "measure", which measures every trial. `{"cpu": "mobile-cpu.jsonl", "cpu-int8": "measure"}`.
+        verify: How the finalists are then measured on their devices (`Verify`): the model is corrected with them and
+            the search goes on, in rounds. Only what a measurement shows to meet its limit is on the front then. False
+            searches by the model alone, and shows nothing.
         trials: Budget. A larger one on a later run extends the study: what is there is kept, and a strategy that
             derives its settings from the budget goes on with the new one.
         seed: Of the strategy and, with the trial's number, of each training.
@@ -129,7 +143,8 @@ def search(
 
     Raises:
         InvalidInputError: an argument that cannot be used; nothing is written then.
-        IncompatibleError: the method does not go with the space or the task; nothing is written then.
+        IncompatibleError: the method does not go with the space or the task, or a device cannot run an operation of the
+            space; nothing is written then.
         InfeasibleError: nothing meets the constraints; names the nearest miss. Nothing is written then.
         StudyMismatchError: the study exists with another space, data or settings.
         StoreError: the study cannot be read or written, or another process works on it.
@@ -142,7 +157,8 @@ def search(
     """
     setup = read_setup(
         space, task, maximize=maximize, minimize=minimize, constraints=constraints, strategy=strategy,
-        method=method, estimator=estimator, trials=trials, seed=seed, workers=workers, concurrency=concurrency,
+        method=method, estimator=estimator, latency=latency, verify=verify, trials=trials, seed=seed,
+        workers=workers, concurrency=concurrency,
         schedule=schedule, baseline=baseline, references=references, threads=threads, device=device,
         time_limit=time_limit, memory_limit=memory_limit, seconds=seconds, retries=retries, failures=failures,
         listeners=listeners,
@@ -156,6 +172,7 @@ def resume(
     files: str | Path | None = None,
     space: Space | Block | None = None,
     task: Any = None,
+    verify: Verify | bool | None = None,
     trials: int | None = None,
     workers: int | None = None,
     seconds: float | None = None,
@@ -172,6 +189,7 @@ def resume(
         files: Directory of checkpoints and weights, where it is not `<study>.files`.
         space: Only for a space that JSON cannot hold (a condition that is a lambda); it must be the same.
         task: Only for a task that lives in a process; it must be the same.
+        verify: How finalists are measured, with as many rounds as it had; None as it had.
         trials: A larger budget.
         workers: As for `search`; None for what it had.
         seconds: As for `search`; None for what it had.
@@ -188,6 +206,7 @@ def resume(
     store = Store.open(location)
     try:
         record = store.record()
+        on_devices = OnDevices() if record is None else _stored_devices(store)
     finally:
         store.close()
     if record is None:
@@ -217,6 +236,8 @@ def resume(
         ),
         listeners=tuple(listeners),
         method=restore(compared["method"], "method", trust=trust) if "method" in compared else None,
+        on_devices=on_devices,
+        verify=read_verify(free.get("verify") if verify is None else verify) if on_devices.latencies else None,
     )
     return _start(setup, study, files)
 
@@ -242,6 +263,11 @@ def _stored_task(record: StudyRecord, location: Location) -> Any:
     return tasks.open(tasks.TaskReference.from_dict(record.task["reference"]))
 
 
+def _stored_devices(store: Store) -> OnDevices:
+    found = Evidences(store.events()).devices
+    return OnDevices() if found is None else read_stored(found)
+
+
 def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> Study:
     """Check all that can be checked before anything is written, then run."""
     if MARK in os.environ:
@@ -251,11 +277,17 @@ def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> 
         )
     temporary = tempfile.TemporaryDirectory(prefix="nasturtium-") if study is None else None
     location = locate(Path(temporary.name) / "study.db" if temporary is not None else study, files)  # type: ignore[arg-type]
-    record = _record(setup)
+    record = record_of(setup)
     if _needs_processes(setup.options):
         _shareable(setup, record)
-    problem = problem_of(setup, location.files / FOLDER)
+    cheap = cheap_on_devices(setup)
+    problem = problem_of(setup, location.files / FOLDER, on_devices=cheap)
     if not _exists(location):
+        if setup.on_devices.names:
+            task = setup.task
+            setup.on_devices.check(
+                setup.space, tuple(task.input_shape), task.context, measuring=setup.verify is not None
+            )  # fmt: skip
         if setup.method is not None:
             setup.method.check(setup.space, setup.task)
         first = setup.strategy if setup.method is None else Random()
@@ -272,24 +304,42 @@ def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> 
         store.acquire()
         _check_budget(store, setup.options.trials, location)
         store.update_settings(record.settings)
-        _run(setup, store, record, problem, location)
+        if setup.on_devices.names and Evidences(store.events()).devices is None:
+            store.add_event(DEVICES, setup.on_devices.stored())
+        verifier = None
+        if cheap is not None and setup.verify is not None:
+            verifier = Verifier(
+                store=store, cheap=cheap, base=setup.on_devices, objectives=setup.objectives,
+                constraints=setup.constraints, verify=setup.verify,
+            )  # fmt: skip
+        _run(setup, store, record, problem, location, verifier)
     finally:
         store.close()
     return Study(location, temporary=temporary)
 
 
-def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, location: Location) -> None:
+def _run(
+    setup: Setup, store: Store, record: StudyRecord, problem: Problem, location: Location, verifier: Verifier | None
+) -> None:
     """All runs of the study, one after the other, on the same workers."""
 
     def emit(event: events.Event) -> None:
         for listener in setup.listeners:
             listener(event)
 
+    def problem_for(role: str) -> Problem:
+        """Hand-designed networks may have what no model of a latency knows."""
+        if role != "reference" or not setup.on_devices.names:
+            return problem
+        return problem_of(setup, location.files / FOLDER, features=False, strict=False)
+
     runners: dict[str, Runner] = {}
     observer = Observer(
         reported=lambda work, values: runners[work.role].reported(work, values),
         lost=lambda work, attempt, reason: runners[work.role].lost(work, attempt, reason),
     )
+    if verifier is not None:
+        verifier.emit = emit
     executor = _executor(setup, record, observer)
     store.add_event("started", {"pid": os.getpid(), "versions": versions(), "options": record.settings["options"]})
     try:
@@ -297,14 +347,21 @@ def _run(setup: Setup, store: Store, record: StudyRecord, problem: Problem, loca
             check_ranking(setup, store, location, emit)
             found = None if setup.method is None else learn(setup, store, location, emit)
             for role, strategy, budget, seed in _runs(setup, store, problem, found):
-                run = store.ensure_run(role, budget)
-                runners[role] = Runner(
-                    store=store, record=run, strategy=strategy, problem=replace(problem, seed=seed, trials=run.budget),
-                    executor=executor, files=location.files / "trials" / role.replace(":", "-"),
-                    schedule=setup.options.schedule, concurrency=setup.options.concurrency,
-                    failures=setup.options.failures, seconds=setup.options.seconds, emit=emit,
-                )  # fmt: skip
-                runners[role].run()
+                whole = store.ensure_run(role, budget)
+                for until in _parts(setup, role, whole.budget, verifier):
+                    known = None if verifier is None else verifier.settle()
+                    run = store.ensure_run(role, budget)
+                    runners[role] = Runner(
+                        store=store, record=run, strategy=strategy, executor=executor, until=until,
+                        problem=replace(problem_for(role), seed=seed, trials=run.budget),
+                        files=location.files / "trials" / role.replace(":", "-"),
+                        schedule=setup.options.schedule, concurrency=setup.options.concurrency,
+                        failures=setup.options.failures, seconds=setup.options.seconds, emit=emit,
+                        renewed=(lambda trial: trial) if known is None else partial(known.renewed, role),
+                    )  # fmt: skip
+                    runners[role].run()
+                    if verifier is not None:
+                        verifier.step(role)
             emit(events.SearchFinished())
             store.add_event("finished")
     except KeyboardInterrupt as stop:
@@ -334,15 +391,26 @@ def _runs(setup: Setup, store: Store, problem: Problem, found: Learned | None) -
         yield "reference", Listed(setup.references), len(setup.references), setup.options.seed
 
 
+def _parts(setup: Setup, role: str, budget: int, verifier: Verifier | None) -> tuple[int, ...]:
+    """After how many trials a run pauses, so that finalists are measured and the models corrected."""
+    if verifier is None or role != "search" or setup.method is not None or not verifier.corrects:
+        return (budget,)
+    return verifier.verify.parts(budget)
+
+
 def _executor(setup: Setup, record: StudyRecord, observer: Observer) -> Executor:
     options = setup.options
+    besides = setup.on_devices.to_measure(tuple(setup.task.input_shape), setup.task.context)
     if not _needs_processes(options):
-        return InProcess(setup.estimator, setup.task, observer, threads=options.threads, device=options.device)
+        return InProcess(
+            setup.estimator, setup.task, observer, threads=options.threads, device=options.device,
+            besides=None if besides is None else measurer(besides),
+        )  # fmt: skip
     settings = PoolSettings(
         workers=min(options.workers, options.concurrency), estimator=record.settings["compared"]["estimator"],
         task=record.task["reference"], threads=options.threads, device=options.device,
         time_limit=options.time_limit, memory_limit=options.memory_limit, retries=options.retries,
-        script=_script(record),
+        script=_script(record), besides=besides,
     )  # fmt: skip
     return Pool(settings, observer)
 
@@ -372,45 +440,6 @@ def _shareable(setup: Setup, record: StudyRecord) -> None:
             "`nas.tasks.load` with a name or a folder, or `nas.tasks.from_factory('module:function')`, or arrays saved "
             "to a file; or use `workers=1` without limits."
         )
-
-
-def _record(setup: Setup) -> StudyRecord:
-    options = setup.options
-    free = ("trials", "workers", "time_limit", "memory_limit", "seconds", "retries", "failures")
-    compared = {name: value for name, value in asdict(options).items() if name not in free} | {
-        "objectives": [f"{o.direction} {o.metric}" for o in setup.objectives],
-        "constraints": [asdict(c) for c in setup.constraints],
-        "strategy": describe(setup.strategy, "strategy"),
-        "estimator": describe(setup.estimator, "estimator"),
-    }
-    if setup.method is not None:
-        compared["method"] = describe(setup.method, "method")
-    free_part = {name: getattr(options, name) for name in free} | {
-        "baseline": setup.baseline,
-        "references": [{"name": name, "architecture": a.to_dict()} for name, a in setup.references],
-    }
-    reference = setup.task.reference
-    return StudyRecord(
-        space=_stored_form(setup.space),
-        space_fingerprint=setup.space.fingerprint,
-        task={
-            "name": setup.task.name,
-            "reference": None if reference is None else reference.to_dict(),
-            "input_shape": list(setup.task.input_shape),
-            "context": dict(setup.task.context),
-        },
-        task_fingerprint=setup.task.fingerprint,
-        settings={"version": 1, "compared": compared, "options": free_part},
-        versions=versions(),
-        hardware=hardware(),
-    )
-
-
-def _stored_form(space: Space) -> dict[str, Any]:
-    try:
-        return dict(space.to_dict())
-    except InvalidInputError as error:  # a condition that is a lambda: the study runs, `resume` needs the space again
-        return {"unstored": str(error)}
 
 
 def _check_budget(store: Store, trials: int, location: Location) -> None:

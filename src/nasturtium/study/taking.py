@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from nasturtium import export, tasks
 from nasturtium.errors import StoreError
 from nasturtium.estimators import measure_test
+from nasturtium.export.card import Proof
 from nasturtium.graph import trace
-from nasturtium.trial import Constraint
+from nasturtium.study.evidence import conditions_of
+from nasturtium.trial import Constraint, of_device
 
 if TYPE_CHECKING:
     from nasturtium.study.results import Member
@@ -56,10 +58,37 @@ def export_member(
         task=task,
         metrics=metrics,
         constraints=constraints,
+        costs=_of_devices(member),
+        proofs=_proofs(member),
         provenance=facts | {"trial": f"{member.number} of {member.role}"},
         overwrite=overwrite,
     )
     return tested
+
+
+def _of_devices(member: Member) -> dict[str, float]:
+    """What is known of a network on devices but for latencies: memory, and energy where it was measured."""
+    latencies = member.study.evidences.metrics
+    return {name: value for name, value in member.metrics.items() if of_device(name) and name not in latencies}
+
+
+def _proofs(member: Member) -> list[Proof]:
+    """The latencies of a network: measured, with the prediction beside, or only predicted."""
+    found = []
+    for name in member.study.evidences.metrics:
+        evidence = member.evidence.get(name)
+        if evidence is None or evidence.measurement is None:
+            source = (member.study.evidences.devices or {}).get("sources", {}).get(name, "")
+            found.append(Proof(metric=name, value=None, predicted=member.metrics.get(name), source=source))
+            continue
+        m = evidence.measurement
+        found.append(
+            Proof(
+                metric=name, value=m.seconds, low=m.low, high=m.high, confidence=m.confidence,
+                predicted=evidence.predicted, source=evidence.source, conditions=conditions_of(m), warnings=m.warnings,
+            )
+        )  # fmt: skip
+    return found
 
 
 def stored_task(description: dict[str, Any], data_root: str | Path | None) -> Any:

@@ -57,9 +57,19 @@ class Outcome:
 
 
 def measure(
-    estimator: Any, work: Work, task: Any, *, threads: int, device: str | None, report: ReportFunction
+    estimator: Any,
+    work: Work,
+    task: Any,
+    *,
+    threads: int,
+    device: str | None,
+    report: ReportFunction,
+    besides: Callable[[Architecture], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
-    """Estimate in this process. The directory is made; the number of threads is PyTorch's during the estimate."""
+    """Estimate in this process. The directory is made; the number of threads is PyTorch's during the estimate.
+
+    `besides` measures what devices are asked for in every trial.
+    """
     from nasturtium.estimators import Job, Parent  # noqa: PLC0415  (PyTorch, which reading a study does not need)
 
     work.directory.mkdir(parents=True, exist_ok=True)
@@ -67,7 +77,9 @@ def measure(
         task=task, seed=work.seed, directory=work.directory, threads=threads, device=device, report=report,
         parents=tuple([Parent(architecture=parent, directory=place) for parent, place in work.parents]),
     )  # fmt: skip
-    metrics = estimator.estimate(work.architecture, work.fidelity, job)
+    metrics = dict(estimator.estimate(work.architecture, work.fidelity, job))
+    if besides is not None:
+        metrics |= besides(work.architecture)
     return {str(name): float(value) for name, value in metrics.items()}
 
 

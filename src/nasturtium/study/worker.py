@@ -77,13 +77,18 @@ def _prepare(
 
         estimator = restore(setup["estimator"], "estimator", trust=True)
         task = tasks.open(tasks.TaskReference.from_dict(setup["task"]))
+        besides = None
+        if setup["besides"] is not None:
+            from nasturtium.study.device_costs import measurer  # noqa: PLC0415
+
+            besides = measurer(setup["besides"])
         _limit_threads(setup["threads"])
     except Exception as error:  # noqa: BLE001  (whatever it is, the search must hear of it)
         import traceback  # noqa: PLC0415
 
         say({"type": "unusable", "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
         return None
-    return lambda message: _run(message, estimator, task, setup, say)
+    return lambda message: _run(message, estimator, task, setup, say, besides)
 
 
 def _adopt_script() -> None:
@@ -106,6 +111,7 @@ def _run(
     task: Any,
     setup: Mapping[str, Any],
     say: Callable[[Mapping[str, Any]], None],
+    besides: Any,
 ) -> None:
     from nasturtium.space import Architecture  # noqa: PLC0415
     from nasturtium.study.work import Work, classify, measure  # noqa: PLC0415
@@ -127,7 +133,7 @@ def _run(
         )
         metrics = measure(
             estimator, work, task, threads=setup["threads"], device=setup["device"],
-            report=lambda values: say({"type": "report", "values": dict(values)}),
+            report=lambda values: say({"type": "report", "values": dict(values)}), besides=besides,
         )  # fmt: skip
     except (Exception, SystemExit) as error:  # noqa: BLE001  a trial's failure is a failed trial
         kind, text = classify(error)

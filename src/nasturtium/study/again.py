@@ -1,0 +1,92 @@
+"""Measure the finalists of a stored study on their devices, now or once more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nasturtium.errors import InvalidInputError, StoreError
+from nasturtium.space import Architecture
+from nasturtium.study.database import locate
+from nasturtium.study.device_costs import CheapOnDevices
+from nasturtium.study.events import Event, Listener
+from nasturtium.study.evidence import Evidences
+from nasturtium.study.on_device import read_stored
+from nasturtium.study.results import Study
+from nasturtium.study.store import Store
+from nasturtium.study.verification import Verifier, Verify
+
+
+def verify(
+    study: str | Path,
+    *,
+    trials: Sequence[int] = (),
+    role: str = "search",
+    how: Verify | None = None,
+    files: str | Path | None = None,
+    trust: bool = False,
+    listeners: Sequence[Listener] = (),
+) -> Study:
+    """Measure networks of a study on the devices that it was searched for, and correct the models with them.
+
+    Every measurement is kept in the study's log; the last one of a network counts. To measure the same network until it
+    meets its limit would prove nothing: each verdict comes with the number of measurements behind it.
+
+    Args:
+        study: Path or URL.
+        trials: Numbers of the trials to measure, again if they were before; none for the finalists that were not.
+        role: Of their run: "search", "baseline:random" or "reference".
+        how: How many and how thoroughly; by default as the search did, or as a search does.
+        files: Directory of weights, where it is not `<study>.files`.
+        trust: Whether modules that are not nasturtium's may be imported for its blocks.
+        listeners: Called with each event.
+
+    Returns:
+        The study, read again.
+
+    Raises:
+        InvalidInputError: the study asks for no latency, has no such trial, or a device cannot be measured here.
+        StoreError: there is no such study, or another process works on it.
+        TrialError: a measurement failed, or an agent cannot be reached.
+    """
+
+    def emit(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    opened = Study.open(study, files=files, trust=trust)
+    store = Store.open(
+        locate(study, files), decode=lambda data: Architecture.from_dict(data, trust=trust)
+    )  # fmt: skip
+    try:
+        known = Evidences(store.events()).devices
+        if known is None or not opened.evidences.metrics:
+            raise InvalidInputError(
+                f"The study {opened.location.text!r} asks for no latency on a device, so there is none to measure. A "
+                "search does by `latency(DEVICE)` among its objectives or constraints."
+            )
+        on_devices = read_stored(known)
+        stored = opened.settings["options"].get("verify")
+        task = opened.task
+        verifier = Verifier(
+            store=store,
+            cheap=CheapOnDevices(on_devices, tuple(task["input_shape"]), task["context"]),
+            base=on_devices,
+            objectives=opened.objectives,
+            constraints=opened.constraints,
+            verify=how or (Verify(**stored) if stored else Verify()),
+            emit=emit,
+        )
+        wrong = sorted(set(trials) - {m.number for m in opened.members(role) if m.trial.state == "completed"})
+        if wrong:
+            raise InvalidInputError(f"The study has no completed trial {wrong[0]} of its run {role!r} to measure.")
+        if not opened.members(role):
+            raise StoreError(f"The study {opened.location.text!r} has no finished trial of its run {role!r} yet.")
+        store.acquire()
+        if trials:
+            verifier.measure(role, trials)
+        else:
+            verifier.more(role)
+    finally:
+        store.close()
+    return Study.open(study, files=files, trust=trust)

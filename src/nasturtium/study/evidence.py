@@ -1,0 +1,190 @@
+"""What was measured of a study's networks on their devices, read from its log; and what that shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from nasturtium.hardware.measurement import Measurement
+from nasturtium.trial import Constraint, Trial, excess, format_constraint, format_seconds, metric
+
+MEASURED = "measured"
+"""Kind of the event that holds one measurement of one network."""
+CORRECTED = "corrected"
+"""Kind of the event that holds what the corrected model says of all networks."""
+STEPPED = "finalists measured"
+"""Kind of the event that ends a round of measuring."""
+DEVICES = "devices"
+"""Kind of the event that holds the devices and their models, as the search was given them."""
+
+Verdict = Literal["met", "missed", "not shown", "not measured"]
+"""Of a limit: the whole interval meets it; misses it; the limit lies inside; there is no measurement."""
+
+Key = tuple[str, int]
+"""Role and number of a trial."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One metric of one network on its device: measured, with what was predicted beside."""
+
+    metric: str
+    """Such as "latency(cpu)"."""
+    measurement: Measurement | None
+    """The last one; None where it was not measured."""
+    predicted: float | None
+    """What the model said before this network was measured, or what its trial measured."""
+    source: str = ""
+    """Where `predicted` comes from, in words."""
+    attempts: int = 1
+    """Measurements so far; all are in the log."""
+
+    def verdict(self, constraint: Constraint) -> Verdict:
+        """Whether the network is shown to meet a limit: only where the whole 95 % interval does."""
+        if self.measurement is None:
+            return "not measured"
+        low, high = self.measurement.low, self.measurement.high
+        best, worst = (low, high) if constraint.relation == "<=" else (high, low)
+        if not excess(worst, constraint):
+            return "met"
+        return "missed" if excess(best, constraint) else "not shown"
+
+    @property
+    def text(self) -> str:
+        """For people: "2.31 ms (2.28 ms to 2.35 ms), predicted 2.2 ms"."""
+        show = metric(self.metric).format
+        before = "" if self.predicted is None else f"predicted {show(self.predicted)}"
+        if self.measurement is None:
+            return f"{before or 'unknown'}, not measured"
+        m = self.measurement
+        return f"{show(m.seconds)} ({show(m.low)} to {show(m.high)}){', ' if before else ''}{before}"
+
+
+class Evidences:
+    """All measurements of a study, and what corrected models say.
+
+    Args:
+        events: Of the study: (time, kind, detail), in order.
+    """
+
+    def __init__(self, events: Sequence[tuple[float, str, Mapping[str, Any]]]) -> None:
+        self.devices: Mapping[str, Any] | None = None
+        self._found: dict[str, dict[Key, Evidence]] = {}
+        self._corrected: dict[str, dict[Key, float]] = {}
+        self.corrections: dict[str, Mapping[str, Any]] = {}
+        self.steps: list[Mapping[str, Any]] = []
+        self.settled = 0
+        """Measurements that the last correction knew."""
+        self.log: list[tuple[str, Key, Measurement]] = []
+        for _, kind, detail in events:
+            if kind == MEASURED:
+                self._measured(detail)
+            elif kind == CORRECTED:
+                self.corrections[detail["metric"]] = detail
+                self._corrected[detail["metric"]] = {
+                    (role, int(number)): value
+                    for role, values in detail["predictions"].items()
+                    for number, value in values.items()
+                }
+                self.settled = len(self.log)
+            elif kind == STEPPED:
+                self.steps.append(detail)
+            elif kind == DEVICES:
+                self.devices = detail
+
+    def _measured(self, detail: Mapping[str, Any]) -> None:
+        name, key = detail["metric"], (detail["role"], int(detail["number"]))
+        measurement = Measurement.from_dict(detail["measurement"])
+        before = self._found.setdefault(name, {}).get(key)
+        self._found[name][key] = Evidence(
+            metric=name, measurement=measurement,
+            predicted=detail["predicted"] if before is None else before.predicted,
+            source=detail["source"] if before is None else before.source,
+            attempts=1 if before is None else before.attempts + 1,
+        )  # fmt: skip
+        self.log.append((name, key, measurement))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The latencies that a study's finalists are measured for, measured or not yet."""
+        names = (self.devices or {}).get("names", ())
+        return tuple(name for name in names if name.startswith("latency("))
+
+    def measured(self, role: str, name: str) -> bool:
+        """Whether any network of a run was measured for a metric."""
+        return any(key[0] == role for key in self._found.get(name, ()))
+
+    def of(self, role: str, number: int) -> dict[str, Evidence]:
+        """What was measured of a trial, by metric."""
+        key = (role, number)
+        return {name: found[key] for name, found in self._found.items() if key in found}
+
+    def renewed(self, role: str, trial: Trial) -> Trial:
+        """A trial whose latencies are those that were measured, or else those of the corrected model."""
+        key, changed = (role, trial.number), {}
+        for name in trial.metrics:
+            if (found := self._found.get(name, {}).get(key)) is not None and found.measurement is not None:
+                changed[name] = found.measurement.seconds
+            elif key in self._corrected.get(name, {}):
+                changed[name] = self._corrected[name][key]
+        for name, all_found in self._found.items():  # of a network that the model could not predict
+            if name not in trial.metrics and key in all_found and trial.state == "completed":
+                measurement = all_found[key].measurement
+                assert measurement is not None
+                changed[name] = measurement.seconds
+        return with_metrics(trial, changed)
+
+    def predictable(self, name: str, key: Key) -> bool:
+        """Whether a model could say something of a network that was measured, so that it can be corrected with it."""
+        return self._found[name][key].predicted is not None
+
+    def sentence(self, name: str, role: str, constraints: Sequence[Constraint]) -> str:
+        """What is known of a latency in a run, for people: how many finalists met a limit, missed it, or neither."""
+        found = [e for key, e in self._found.get(name, {}).items() if key[0] == role]
+        source = (self.devices or {}).get("sources", {}).get(name, "a model")
+        if not found:
+            return f"`{name}` is from {source}; no finalist was measured, so none is shown to meet a limit on it."
+        error = self.corrections.get(name, {}).get("error")
+        tail = f" The model, corrected with them, on its held-out networks: {error}." if error else ""
+        counts = []
+        for limit in [c for c in constraints if c.metric == name]:
+            verdicts = [e.verdict(limit) for e in found]
+            said = ", ".join(f"{verdicts.count(v)} {v}" for v in ("met", "missed", "not shown") if v in verdicts)
+            counts.append(f"{format_constraint(limit)}: {said}")
+        limits = f" ({'; '.join(counts)})" if counts else ""
+        return f"{len(found)} finalists were measured for `{name}`{limits}; values of others are from {source}.{tail}"
+
+    def shown(self, role: str, trial: Trial, constraints: Sequence[Constraint]) -> bool:
+        """Whether a trial meets the limits on what was measured in its run: each with its whole interval."""
+        found = self.of(role, trial.number)
+        for constraint in constraints:
+            if not self.measured(role, constraint.metric):
+                continue
+            evidence = found.get(constraint.metric)
+            if evidence is None or evidence.verdict(constraint) != "met":
+                return False
+        return True
+
+
+def conditions_of(measurement: Measurement) -> dict[str, str]:
+    """Under which conditions a latency was measured, for people."""
+    c = measurement.conditions
+    facts = {
+        "measured on": f"{measurement.device.name}, {measurement.device.text}",
+        "machine": c.machine,
+        "how": f"{sum(measurement.samples):,} runs in {len(measurement.processes)} fresh processes, {c.clock} time",
+        "when": c.started,
+        "load": "" if c.load is None else f"{c.load:.1f}",
+        "versions": ", ".join(f"{name} {version}" for name, version in c.versions),
+    }
+    if c.wall is not None:
+        facts["wall clock"] = f"{format_seconds(c.wall)} (median)"
+    if c.reference is not None:
+        facts["stated for"] = f"the speed at which the reference kernel takes {format_seconds(c.reference)}"
+    return {name: text for name, text in facts.items() if text}
+
+
+def with_metrics(trial: Trial, changed: Mapping[str, float]) -> Trial:
+    """A trial with some metrics replaced."""
+    return replace(trial, metrics={**trial.metrics, **changed}) if changed else trial

@@ -1,0 +1,362 @@
+"""The finalists of a search, measured on their devices; the model of the latency corrected with what was measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, fsum
+from typing import Any
+
+from nasturtium.errors import InvalidInputError
+from nasturtium.graph import Graph
+from nasturtium.hardware.latency import LatencyModel, Measured
+from nasturtium.space import Architecture
+from nasturtium.study import events
+from nasturtium.study.device_costs import CheapOnDevices
+from nasturtium.study.evidence import CORRECTED, MEASURED, STEPPED, Evidences, Key, with_metrics
+from nasturtium.study.on_device import OnDevices, input_of
+from nasturtium.study.store import Store
+from nasturtium.trial import Constraint, Objective, Trial, excess, of_device, pareto_trials
+
+REFERENCE = "reference"
+ROLE = "verify"
+"""In events of a search: measuring finalists."""
+BATCH = 4
+"""Networks that share their processes; also what is measured again after a kill."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """How the finalists of a search are measured on their devices.
+
+    Raises:
+        InvalidInputError: a number is out of its range.
+    """
+
+    finalists: int = 8
+    """Networks measured at most, for each latency, in each round."""
+    rounds: int = 2
+    """How often: search, measure the finalists, correct the model. The trials are shared among the rounds."""
+    precision: float = 0.02
+    """Half width of the 95 % interval, relative to the median, at which a measurement stops."""
+    processes: tuple[int, int] = (6, 18)
+    """Fewest and most fresh processes of a measurement."""
+    seconds: float | None = None
+    """Wall time of all measuring of finalists, after which no more are begun; None for no limit."""
+
+    def __post_init__(self) -> None:
+        for name in ("finalists", "rounds"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise InvalidInputError(f"`seconds` must be above 0, or None for no limit, got {self.seconds!r}.")
+        object.__setattr__(self, "processes", tuple(self.processes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**asdict(self), "processes": list(self.processes)}
+
+    def parts(self, trials: int) -> tuple[int, ...]:
+        """After how many trials finalists are measured; the last is all."""
+        return tuple(dict.fromkeys(ceil(trials * k / self.rounds) for k in range(1, self.rounds + 1)))
+
+
+def read_verify(verify: Verify | Mapping[str, Any] | bool | None) -> Verify | None:
+    """The argument of a search: how, True for the usual way, or False for not at all.
+
+    Raises:
+        InvalidInputError: it is none of these.
+    """
+    if verify is None or verify is False:
+        return None
+    if verify is True:
+        return Verify()
+    if isinstance(verify, Mapping):
+        try:
+            return Verify(**verify)
+        except TypeError as error:
+            raise InvalidInputError(f"`verify` does not take {dict(verify)!r}: {error}.") from error
+    if not isinstance(verify, Verify):
+        raise InvalidInputError(f"`verify` must be a `nas.study.Verify`, True or False, got {verify!r}.")
+    return verify
+
+
+@dataclass(slots=True, kw_only=True)
+class Verifier:
+    """Measures finalists and corrects models; all that it learns is in the study's log, so it goes on from there."""
+
+    store: Store
+    cheap: CheapOnDevices
+    base: OnDevices
+    """As the search was given them, not corrected."""
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    verify: Verify
+    emit: Callable[[events.Event], None] = lambda _: None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The latencies that the search's wishes name: what finalists are measured for."""
+        wanted = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
+        return tuple(name for name in self.base.latencies if name in wanted)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether a search can go on with a corrected model."""
+        return any(self.base.model_of(name) is not None for name in self.names)
+
+    def settle(self) -> Evidences:
+        """Let the cheap metrics be those of the models as last corrected by the search; what was known by then."""
+        log = self.store.events()
+        last = max((i for i, (_, kind, _) in enumerate(log) if kind == STEPPED), default=-1)
+        known = Evidences(log[: last + 1])
+        self.cheap.renew(self._corrected(known))
+        return known
+
+    def step(self, role: str) -> None:
+        """Measure the finalists of a run as it is now, correct the models, log both; nothing where it was done."""
+        trials = self._trials()
+        count = len(trials.get(role, ()))
+        found = Evidences(self.store.events())
+        if not count or not self.names or any((s["role"], s["trials"]) == (role, count) for s in found.steps):
+            return
+        for name in self.names:
+            log = [d for _, kind, d in self.store.events() if kind == MEASURED]
+            done = sum((d["role"], d["metric"], d["trials"]) == (role, name, count) for d in log)
+            self._measure_finalists(role, name, count, done)
+        after = Evidences(self.store.events())
+        if len(after.log) > after.settled:
+            self._log_corrections(after)
+        self.store.add_event(STEPPED, {"role": role, "trials": count})
+        self.emit(events.RunFinished(role=ROLE, status="finished", reason=self._said(role)))
+
+    def more(self, role: str) -> None:
+        """Measure finalists of a run that were not measured yet, at any time: a search that goes on does not know."""
+        count = len(self._trials().get(role, ()))
+        for name in self.names if count else ():
+            self._measure_finalists(role, name, None, 0)
+        self._log_corrections(Evidences(self.store.events()))
+
+    def measure(self, role: str, numbers: Iterable[int], names: Sequence[str] = ()) -> None:
+        """Measure given trials again, whatever is known of them.
+
+        Args:
+            role: Of the run.
+            numbers: Of trials that completed.
+            names: Latencies; all that the search names, by default.
+        """
+        known = {t.number: t for t in self._trials().get(role, ())}
+        chosen = list(numbers)
+        for name in names or self.names:
+            for start in range(0, len(chosen), BATCH):
+                self._measure(role, name, [known[n] for n in chosen[start : start + BATCH]], None)
+        self._log_corrections(Evidences(self.store.events()))
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    def _measure_finalists(self, role: str, name: str, count: int | None, done: int) -> None:
+        left = self.verify.finalists - done
+        announced = False
+        while left > 0 and self._in_time():
+            found = Evidences(self.store.events())
+            models = self._corrected(found)
+            chosen = self._chosen(role, name, found, models, min(BATCH, left))
+            if not chosen:
+                return
+            if not announced:
+                self.emit(events.RunStarted(role=ROLE, trials=self.verify.finalists, finished=done))
+                announced = True
+            self._measure(role, name, chosen, count, models, before=self.verify.finalists - left)
+            left -= len(chosen)
+
+    def _in_time(self) -> bool:
+        if self.verify.seconds is None:
+            return True
+        return fsum(d["took"] for _, kind, d in self.store.events() if kind == MEASURED) < self.verify.seconds
+
+    def _chosen(self, role: str, name: str, found: Evidences, models: OnDevices, most: int) -> list[Trial]:
+        """What to measure next: what would stand on a front, first by prediction, then within the model's error."""
+        trials = [self._believed(role, t, found, models) for t in self._trials().get(role, ())]
+        new = [t for t in trials if name not in found.of(role, t.number)]
+        if role == REFERENCE:
+            return new[:most]
+        numbers = {t.number for t in new}
+        first: list[Trial] = []
+        behind: list[Trial] = []
+        for near in (False, True):
+            for asked in (None, of_device(name)):
+                wishes, limits = on(asked, self.objectives), on(asked, self.constraints)
+                pool = [t for t in trials if self._may_meet(role, t, limits, found, models, near=near)]
+                for depth, layer in enumerate(_layers(pool, wishes)):
+                    (behind if depth else first).extend(_best_first([t for t in layer if t.number in numbers], wishes))
+        if not first:
+            return []  # what stands on the fronts is measured, so what lies behind need not be
+        if any(c.metric == name for c in self.constraints):
+            first += behind  # they stand there if the first ones miss, and the model learns from them
+        return list({t.number: t for t in first}.values())[:most]
+
+    def _believed(self, role: str, trial: Trial, found: Evidences, models: OnDevices) -> Trial:
+        """A trial with the latest that is known of its latencies."""
+        new = found.renewed(role, trial)
+        known = found.of(role, trial.number)
+        said = {name: self._predicted(name, new, models) for name in self.names if name not in known}
+        return with_metrics(new, {name: value for name, value in said.items() if value is not None})
+
+    def _may_meet(
+        self, role: str, trial: Trial, limits: Iterable[Constraint], found: Evidences, models: OnDevices, *, near: bool
+    ) -> bool:
+        """Whether a trial meets limits: by what was measured, else by prediction, or by the best of its interval."""
+        known = found.of(role, trial.number)
+        for constraint in limits:
+            evidence = known.get(constraint.metric)
+            if evidence is not None:
+                if evidence.verdict(constraint) != "met":
+                    return False
+                continue
+            value = trial.metrics.get(constraint.metric, math.nan)
+            if excess(value, constraint) and not (
+                near and constraint.metric in self.names and self._reaches(trial, constraint, models)
+            ):
+                return False
+        return True
+
+    def _reaches(self, trial: Trial, constraint: Constraint, models: OnDevices) -> bool:
+        """Whether the model's interval reaches the limit."""
+        model = models.model_of(constraint.metric)
+        if model is None:
+            return False
+        try:
+            said = model.predict(self._input(model, trial.architecture))  # type: ignore[arg-type]
+        except InvalidInputError:
+            return False
+        return not excess(said.low if constraint.relation == "<=" else said.high, constraint)
+
+    def _predicted(self, name: str, trial: Trial, models: OnDevices) -> float | None:
+        model = models.model_of(name)
+        if model is None:
+            return trial.metrics.get(name)
+        try:
+            return model.predict(self._input(model, trial.architecture)).seconds  # type: ignore[arg-type]
+        except InvalidInputError:
+            return None  # a hand-designed network with what the space has not
+
+    # -- measuring ---------------------------------------------------------------------------------------------------
+
+    def _measure(
+        self,
+        role: str,
+        name: str,
+        trials: Sequence[Trial],
+        count: int | None,
+        models: OnDevices | None = None,
+        before: int = 0,
+    ) -> None:
+        from nasturtium.hardware import measuring  # noqa: PLC0415  (loads torch)
+
+        models = models or self._corrected(Evidences(self.store.events()))
+        device, model = self.base.device_of(name), models.model_of(name)
+        plan = measuring.Plan(
+            precision=self.verify.precision, processes=self.verify.processes,
+            reference=self.base.references.get(device.name),
+        )  # fmt: skip
+        said = [self._predicted(name, trial, models) for trial in trials]
+        started = time.monotonic()
+        made = measuring.measure_all([self.cheap.graph(t.architecture) for t in trials], device, plan=plan)
+        took = (time.monotonic() - started) / len(trials)
+        for i, (trial, predicted, measurement) in enumerate(zip(trials, said, made, strict=True)):
+            self.store.add_event(
+                MEASURED,
+                {
+                    "role": role, "number": trial.number, "metric": name, "trials": count, "predicted": predicted,
+                    "source": "its trial's measurement" if model is None else model.source, "took": took,
+                    "measurement": measurement.to_dict(),
+                },
+            )  # fmt: skip
+            report = {name: measurement.seconds, "low": measurement.low, "high": measurement.high}
+            self.emit(events.EpochReported(role=ROLE, number=trial.number, step=before + i + 1, report=report))
+
+    # -- correcting --------------------------------------------------------------------------------------------------
+
+    def _corrected(self, found: Evidences) -> OnDevices:
+        """The devices with models that know what was measured."""
+        models: dict[str, LatencyModel | None] = {}
+        networks = self._networks() if found.log else {}
+        for name in self.names:
+            model = self.base.model_of(name)
+            if model is None:
+                continue
+            rows = [
+                Measured(self._input(model, networks[key]), measurement.seconds)
+                for measured, key, measurement in found.log
+                if measured == name and found.predictable(name, key)
+            ]
+            models[self.base.device_of(name).name] = model.corrected(rows) if rows else model
+        return self.base.with_models(models)
+
+    def _log_corrections(self, found: Evidences) -> None:
+        devices = self._corrected(found)
+        for name in self.names:
+            model = devices.model_of(name)
+            if model is None or not any(measured == name for measured, _, _ in found.log):
+                continue
+            said = {
+                role: {str(t.number): v for t in trials if (v := self._predicted(name, t, devices)) is not None}
+                for role, trials in self._trials().items()
+            }
+            detail = {
+                "metric": name,
+                "error": None if model.error is None else model.error.text,
+                "source": model.source,
+            }
+            self.store.add_event(CORRECTED, detail | {"networks": len(found.log), "predictions": said})
+
+    def _trials(self) -> dict[str, list[Trial]]:
+        """Completed trials at full fidelity, by run."""
+        return {
+            run.role: [
+                logged.trial
+                for logged in self.store.trials(run.id)
+                if logged.trial.state == "completed" and logged.trial.fidelity.is_full
+            ]
+            for run in self.store.runs()
+        }
+
+    def _networks(self) -> dict[Key, Architecture]:
+        return {(role, t.number): t.architecture for role, trials in self._trials().items() for t in trials}
+
+    def _input(self, model: LatencyModel, architecture: Architecture) -> Graph | Architecture:
+        return input_of(model, architecture, self.cheap.graph(architecture))
+
+    def _said(self, role: str) -> str:
+        found = Evidences(self.store.events())
+        return " ".join(found.sentence(name, role, self.constraints) for name in self.names)
+
+
+def on(asked: Any, wishes: Iterable[Any]) -> tuple[Any, ...]:
+    """Objectives or constraints without those of other devices than that of a metric; all of them for None."""
+
+    def other(name: str) -> bool:
+        found = of_device(name)
+        return asked is not None and found is not None and found.device != asked.device
+
+    return tuple(wish for wish in wishes if not other(wish.metric))
+
+
+def _layers(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Iterable[list[Trial]]:
+    """Fronts, one behind the other."""
+    left = list(trials)
+    while left:
+        numbers = {t.number for t in pareto_trials(left, objectives)}
+        if not numbers:
+            return
+        yield [t for t in left if t.number in numbers]
+        left = [t for t in left if t.number not in numbers]
+
+
+def _best_first(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    signs = {"maximize": -1.0, "minimize": 1.0}
+    first = objectives[0]
+    return sorted(trials, key=lambda t: (signs[first.direction] * t.metrics.get(first.metric, math.inf), t.number))
