@@ -20,14 +20,11 @@ same distribution, because they are drawn in the order of memory. Under autocast
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from nasturtium.graph import operations as ops
 from nasturtium.model.elastic import Elastic
@@ -40,7 +37,7 @@ from nasturtium.model.passes.kernels import channels_last
 from nasturtium.model.passes.layers import elastic_of
 from nasturtium.model.passes.norms import Norm
 from nasturtium.model.passes.schedule import Schedule, schedule
-from nasturtium.model.passes.segments import Segment, run_segment, segments
+from nasturtium.model.passes.segments import Segment, run_segments, segments
 
 Pattern = tuple[tuple[int, tuple[int | None, ...]], ...]
 """By position of a mixed decision, for each option: its number, `PLAIN` where its weight is the number 1, None where it
@@ -51,7 +48,7 @@ for which a schedule is made in a small part of the step's time."""
 
 
 class Prepared(NamedTuple):
-    """A schedule, and the norms of which it changes the statistics."""
+    """A schedule, and the norms that are fused in it, whose batches the executor counts; others count themselves."""
 
     schedule: Schedule
     norms: tuple[Elastic, ...]
@@ -99,7 +96,7 @@ class FastExecutor:
             if place >= 0:
                 values[place] = channels_last(given)
         if recompute and torch.is_grad_enabled():
-            _run_segments(plan, self._segments.get(key, lambda: segments(plan)), shares, values)
+            run_segments(plan, self._segments.get(key, lambda: segments(plan)), shares, values)
         else:
             for function, reads, coefficient, writes, dead in plan.instructions:
                 read = [values[i] for i in reads]
@@ -114,39 +111,9 @@ class FastExecutor:
         cpu = device == "cpu"
         program = reduced(self.program, dict(pattern))
         expression = express(program, Rules(merge_norms=training, phases=cpu))
-        return Prepared(schedule(expression, training=training, fast_columns=cpu), _norms(program))
-
-
-def _run_segments(
-    plan: Schedule, found: Sequence[Segment], shares: Sequence[Tensor], values: dict[int, Tensor]
-) -> None:
-    """Run a schedule of which only the values between segments are kept for the gradient."""
-    norms = [each.function for each in plan.instructions if isinstance(each.function, Norm)]
-    for segment in found:
-        given = [values[i] for i in segment.reads]
-        if segment is found[-1]:  # its gradient comes first: nothing would be gained
-            made = run_segment(plan, segment, shares, *given)
-        else:
-            made = checkpoint(
-                partial(run_segment, plan, segment, shares), *given, use_reentrant=False,
-                context_fn=lambda: (nullcontext(), _again(norms)),
-            )  # fmt: skip
-        values.update(zip(segment.writes, made, strict=True))
-        del given, made
-        for number in segment.dead:
-            del values[number]
-
-
-@contextmanager
-def _again(norms: Sequence[Norm]) -> Iterator[None]:
-    """What is computed now was computed before: running statistics stay."""
-    for norm in norms:
-        norm.again = True
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.again = False
+        plan = schedule(expression, training=training, fast_columns=cpu)
+        fused = [i.function for i in plan.instructions if isinstance(i.function, Norm)]
+        return Prepared(plan, tuple([layer for norm in fused for layer in norm.layers]))
 
 
 def _norms(program: Program) -> tuple[Elastic, ...]:

@@ -32,7 +32,6 @@ class Norm:
         coefficient: Number of the coefficient that scales the result; -1 for none.
         relu: Whether ReLU follows.
         reads: What it reads, where that is not what the norm reads.
-        again: Whether what was computed before is computed again: running statistics are left alone.
     """
 
     def __init__(self, functions: Sequence[Function], operation: ops.BatchNorm) -> None:
@@ -41,7 +40,6 @@ class Norm:
         self.coefficient = -1
         self.relu = False
         self.reads: tuple[int, ...] = ()
-        self.again = False
 
     def __call__(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Normalise `(batch, channels, height, width)`, and scale by a number."""
@@ -55,8 +53,7 @@ class Norm:
         return (weight, bias) if scale is None else (weight * scale, bias * scale)
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        mean, variance = self.layers[0].get_buffer("running_mean"), self.layers[0].get_buffer("running_var")
-        return (mean.clone(), variance.clone()) if self.again else (mean, variance)
+        return self.layers[0].get_buffer("running_mean"), self.layers[0].get_buffer("running_var")
 
 
 class PlainNorm(Norm):
@@ -105,7 +102,7 @@ class MergedNorm(Norm):
         mean = torch.zeros_like(self.layers[0].get_buffer("running_mean"))
         variance = torch.zeros_like(mean)
         y = functional.batch_norm(x, mean, variance, None, None, True, 1.0, self.operation.eps)
-        for layer in () if self.again else self.layers:
+        for layer in self.layers:
             layer.get_buffer("running_mean").lerp_(mean, self.operation.momentum)
             layer.get_buffer("running_var").lerp_(variance, self.operation.momentum)
         return y

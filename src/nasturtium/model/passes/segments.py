@@ -8,10 +8,17 @@ largest segment keeps for its own gradient, together as little as possible.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from nasturtium.errors import InvalidInputError
+from nasturtium.model.passes.norms import Norm, PointwiseNorm
 from nasturtium.model.passes.schedule import Instruction, Schedule, changes_first, only_adds
 
 MOST = 32
@@ -89,6 +96,90 @@ def run_segment(plan: Schedule, segment: Segment, shares: Sequence[Tensor], *giv
         for i in dead:
             del values[i]
     return tuple([values[i] for i in segment.writes])
+
+
+def run_segments(plan: Schedule, parts: Sequence[Segment], shares: Sequence[Tensor], values: dict[int, Tensor]) -> None:
+    """Run a schedule of which only the values between segments are kept for the gradient.
+
+    In the backward pass each segment is computed again with the weights and random numbers of the forward pass, and
+    leaves all buffers (running statistics) as they are.
+
+    Args:
+        plan: The schedule.
+        parts: Its segments.
+        shares: The coefficients.
+        values: The inputs, by number; gets the outputs.
+
+    Raises:
+        InvalidInputError: in the backward pass, a weight is another tensor than in the forward pass
+            (`torch.func.functional_call`), or was changed.
+    """
+    for segment in parts:
+        given = [values[i] for i in segment.reads]
+        if segment is parts[-1]:  # its gradient comes first: nothing would be gained
+            made = run_segment(plan, segment, shares, *given)
+        else:
+            again = _Again(_modules(plan.instructions[segment.start : segment.stop]))
+            made = checkpoint(
+                partial(run_segment, plan, segment, shares), *given, use_reentrant=False,
+                context_fn=partial(_contexts, again),
+            )  # fmt: skip
+        values.update(zip(segment.writes, made, strict=True))
+        del given, made
+        for number in segment.dead:
+            del values[number]
+
+
+class _Again:
+    """The context in which a segment is computed again; may be entered several times (`retain_graph=True`)."""
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = modules
+        self.weights = [(p, p._version) for p in self._parameters()]
+        self._saved: list[tuple[Tensor, Tensor]] = []
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for module in self.modules for p in module.parameters()]
+
+    def __enter__(self) -> None:
+        now = self._parameters()
+        same = len(now) == len(self.weights) and all(
+            p is before and p._version == version for p, (before, version) in zip(now, self.weights, strict=True)
+        )
+        if not same:
+            raise InvalidInputError(
+                "A weight was replaced or changed between the forward and the backward pass, but a mixture with "
+                "`recompute=True` computes with the weights in both: take the gradient first, or use `recompute=False`."
+            )
+        buffers = [b for module in self.modules for b in module.buffers()]
+        self._saved = [(b, b.clone()) for b in buffers]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with torch.no_grad():
+            for buffer, before in self._saved:
+                buffer.copy_(before)
+        self._saved = []
+
+
+def _contexts(again: _Again) -> tuple[nullcontext[None], _Again]:
+    return nullcontext(), again
+
+
+def _modules(instructions: Sequence[Instruction]) -> list[nn.Module]:
+    """The layers that instructions compute with, each once."""
+    found: dict[int, nn.Module] = {}
+    stack: list[object] = [instruction.function for instruction in instructions]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, nn.Module):
+            found[id(item)] = item
+        elif isinstance(item, partial):
+            stack += [item.func, *item.args, *item.keywords.values()]
+        elif isinstance(item, Norm):
+            stack += [*item.layers, *([item.convolution] if isinstance(item, PointwiseNorm) else [])]
+    return [*found.values()]
 
 
 def _live(plan: Schedule) -> list[int]:
