@@ -15,7 +15,7 @@ import nasturtium as nas
 from nasturtium.cli import main
 from nasturtium.errors import IncompatibleError, InvalidInputError
 from nasturtium.hardware import energy, measuring
-from nasturtium.study.evidence import CORRECTED, MEASURED, Evidence, Evidences
+from nasturtium.study.evidence import CORRECTED, MEASURED, STEPPED, Evidence
 from nasturtium.study.store import Store
 from nasturtium.trial import Constraint
 
@@ -71,12 +71,12 @@ def log(study: nas.Study, kind: str) -> list[dict]:
 
 
 def test_what_misses_when_measured_is_never_reported_as_meeting_the_limit(searched, table, clock) -> None:
-    real = clock(1.15)  # everything takes longer than the table says
+    real = clock(1.5)  # everything takes longer than the table says
     most = limit(table)
     study = searched()
     assert 0 < real.measured <= 12
     for member in study.finalists:
-        seconds = devices.truth(graph_of(member.architecture), 1.15)
+        seconds = devices.truth(graph_of(member.architecture), 1.5)
         evidence = member.evidence[NAME]
         assert member.metrics[NAME] == evidence.measurement.seconds == pytest.approx(seconds)
         assert evidence.predicted is not None
@@ -84,14 +84,14 @@ def test_what_misses_when_measured_is_never_reported_as_meeting_the_limit(search
         assert member.verdict(study.constraints[0]) == expected
     assert any(m.verdict(study.constraints[0]) == "missed" for m in study.finalists)
     for member in (*study.front, study.best, *study.feasible()):
-        assert devices.truth(graph_of(member.architecture), 1.15) <= most
+        assert devices.truth(graph_of(member.architecture), 1.5) <= most
         assert member.verdict(study.constraints[0]) == "met"
-    said = log(study, CORRECTED)
-    assert len(said) == 2  # the search went on with a corrected model, and was measured again
+    assert [step["trials"] for step in log(study, STEPPED)] == [8, len(study.trials)]
+    assert log(study, CORRECTED)  # and the search went on with a corrected model
     assert sum("finalists were measured" in note for note in study.notes) == 1
     later = [m for m in study.members() if m.number >= 8 and not m.evidence]
-    off = [m.metrics[NAME] / devices.truth(graph_of(m.architecture), 1.15) for m in later]
-    assert all(abs(ratio - 1) < 0.05 for ratio in off)  # the table was off by 15 %
+    off = [abs(m.metrics[NAME] / devices.truth(graph_of(m.architecture), 1.5) - 1) for m in later]
+    assert sum(off) / len(off) < 0.25  # the table was off by a third
     json.dumps([study.to_table("search"), study.facts])
 
 
@@ -99,7 +99,7 @@ def test_a_search_that_was_stopped_while_measuring_goes_on_as_if_nothing_had_hap
     searched, clock, tmp_path
 ) -> None:
     clock(1.15)
-    whole = searched(name="whole.db")
+    whole = searched(name="whole.db", minimize="macs")
     stopping = clock(1.15)
     one = stopping.one
 
@@ -110,7 +110,7 @@ def test_a_search_that_was_stopped_while_measuring_goes_on_as_if_nothing_had_hap
 
     stopping.one = interrupted
     with pytest.raises(nas.study.StudyInterrupted):
-        searched(name="stopped.db")
+        searched(name="stopped.db", minimize="macs")
     clock(1.15)
     resumed = nas.resume(tmp_path / "stopped.db", space=SPACE)
 
@@ -237,7 +237,7 @@ def test_models_that_do_not_fit_are_refused(run, table) -> None:
     larger = fakes.space(largest=5)
     with pytest.raises(InvalidInputError, match=r"lacks \d+ of \d+ kernels"):
         run(space=larger, minimize=nas.latency("cpu"), latency={"cpu": table})
-    with pytest.raises(InvalidInputError, match="is of 'cpu'"):
+    with pytest.raises(InvalidInputError, match="of the device 'cpu'"):
         run(space=SPACE, minimize=nas.latency("cpu-eager"), latency={"cpu-eager": table})
     bare = devices.table(SPACE, checked=False)
     with pytest.raises(InvalidInputError, match="never compared with whole networks"):
@@ -284,4 +284,3 @@ def test_verdicts_follow_the_whole_interval(relation, limit: float, expected: st
     constraint = Constraint(metric=NAME, relation=relation, limit=limit)
     assert Evidence(metric=NAME, measurement=found, predicted=1.0).verdict(constraint) == expected
     assert Evidence(metric=NAME, measurement=None, predicted=1.0).verdict(constraint) == "not measured"
-    assert Evidences(()).shown("search", None, [constraint])

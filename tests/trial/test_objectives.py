@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nasturtium as nas
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.trial import (
     METRICS,
@@ -166,3 +167,21 @@ def test_violation_is_relative_to_the_limit() -> None:
     assert violation({"params": 100}, limits) == math.inf
     assert violation({"params": 100, "accuracy": math.nan}, limits) == math.inf
     assert excess(3, params <= 0) == 3
+
+
+def test_metrics_of_a_device_are_named_by_kind_and_device():
+    assert (nas.latency("cpu") <= 2e-3) == Constraint(metric="latency(cpu)", relation="<=", limit=2e-3)
+    limit = parse_constraint("latency( cpu-int8 ) <= 2.5 ms")
+    assert limit == Constraint(metric="latency(cpu-int8)", relation="<=", limit=2.5e-3)
+    assert parse_constraint(format_constraint(limit)) == limit
+    assert parse_objective("minimize energy(cpu)").metric == "energy(cpu)"
+    assert (nas.flash("mcu-256k") <= 2**20).metric == "flash(mcu-256k)"
+    assert METRICS["latency(cpu)"].format(2.5e-3) == "2.5 ms"
+    assert METRICS["energy(cpu)"].format(2.5e-3) == "2.5 mJ"
+    assert "latency(cpu)" not in list(METRICS)
+    with pytest.raises(InvalidInputError, match=r"write `latency\(DEVICE\)`"):
+        parse_constraint("latency <= 2ms")
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'latency\(DEVICE\)'"):
+        parse_constraint("latenc(cpu) <= 2ms")
+    with pytest.raises(InvalidInputError, match="unit 'MB' does not fit"):
+        parse_constraint("latency(cpu) <= 2MB")

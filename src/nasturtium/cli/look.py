@@ -64,11 +64,17 @@ def _last_line(error: str | None) -> str:
 @click.command(epilog="Example: nasturtium front runs/digits.db --format json")
 @study_argument
 @click.option("--all", "everything", is_flag=True, help="Every trial, not only the front.")
+@click.option("--on", "device", help="The front of one device of several: without the wishes on other devices.")
 @trust_option
 @format_option
-def front(study_path: str, style: str, *, everything: bool, trust: bool) -> None:
+def front(study_path: str, style: str, device: str | None, *, everything: bool, trust: bool) -> None:
     """Print the Pareto front of a study, and the comparison with random search."""
     study = nas.Study.open(study_path, trust=trust)
+    if device is not None:
+        found = study.front_on(device)
+        rows = [{"number": m.number, **m.metrics} for m in found]
+        emit_json({"device": device, "front": rows}) if style == "json" else click.echo(front_table(study, found))
+        return
     comparison = study.comparison()
     if style == "json":
         emit_json(
@@ -136,6 +142,10 @@ def show(study_path: str, trial: int | None, role: str, svg: Path | None, style:
     names = [*columns_of(study), *(m for m in member.metrics if m not in columns_of(study))]
     head |= {name: shown(name, member.metrics[name]) for name in names if name in member.metrics}
     click.echo(pairs(head))
+    for evidence in member.evidence.values():
+        limits = [c for c in study.constraints if c.metric == evidence.metric]
+        said = "".join(f"; {format_constraint(c)}: {member.verdict(c)}" for c in limits)
+        click.echo(f"measured {evidence.metric}: {evidence.text}{said}")
     if choices:
         click.echo("\n" + table(["choice", "value"], [[n, v] for n, v in choices.items()]))
     if member.trial.error:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, NamedTuple, Protocol, TextIO
+from typing import Any, NamedTuple, Protocol
 
-from nasturtium.errors import IncompatibleError, InvalidInputError, NasturtiumError, SizeUnknownError, TraceError
+from nasturtium.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    NasturtiumError,
+    SizeUnknownError,
+    TraceError,
+    TrialError,
+)
 from nasturtium.graph.graph import Graph
 from nasturtium.graph.trace import Inputs, named_shapes, trace
 from nasturtium.hardware.device import Device
 from nasturtium.hardware.kernels import Kernel, kernels
 from nasturtium.hardware.open_kernels import KernelList, space_kernels
-from nasturtium.hardware.table import LatencyTable, Row
+from nasturtium.hardware.profile_file import REFERENCE, VERSION, Line, Use, begin, table_of
+from nasturtium.hardware.table import LatencyTable
 from nasturtium.space import Architecture, Space
-
-VERSION = 1
-REFERENCE = ("reference", "")
-"""Where a file keeps the seconds of the reference kernel."""
-Use = Literal["kernel", "fit", "held_out"]
-
 
 class HasSeconds(Protocol):
     """A measured latency; a `Measurement` is one."""
@@ -37,8 +42,14 @@ class HasSeconds(Protocol):
 
 Measure = Callable[[Sequence[Graph], Device, float | None], Sequence[HasSeconds]]
 """Measures networks on a device, stated for a time of the reference kernel; `measure_kernels` does."""
+Machine = Callable[[Device], Mapping[str, Any]]
+"""Says of a device's machine `{"processor": name, "versions": {package: version}}`; `machine_of` does."""
 BATCH = 12
 """Networks that share their processes; also what is lost when a profile is stopped."""
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "eager": ("torch",), "compiled": ("torch",), "litert": ("ai-edge-litert",),
+}  # fmt: skip
+"""What a runtime's times depend on; ONNX Runtime for the others."""
 
 
 class Progress(NamedTuple):
@@ -60,7 +71,7 @@ class Task:
 
     use: Use
     key: str
-    """Of the kernel, or of the architecture."""
+    """Of the kernel; the canonical hash of a whole network's graph."""
     text: str
     graph: Graph
     kernel: Kernel | None = None
@@ -124,35 +135,39 @@ def plan_profile(
     distinct = dict.fromkeys([*listed.kernels, *[k for _, graph in networks for k in kernels(graph)]])
     listed = replace(listed, kernels=tuple(distinct))  # where it is not exact, the networks may have others
     tasks = [Task(use="kernel", key=k.key, text=k.text, graph=k.graph(), kernel=k) for k in distinct]
-    for number, (architecture, graph) in enumerate(networks):
+    for number, (key, graph) in enumerate(networks):
         use: Use = "fit" if number < split else "held_out"
-        key = json.dumps(dict(architecture.decisions), sort_keys=True)
         tasks.append(Task(use=use, key=key, text=f"whole network {number + 1} of {len(networks)}", graph=graph))
     rng.shuffle(tasks)
     header = {
         "nasturtium_profile": VERSION, "device": device.to_dict(), "space": space.fingerprint, "name": name,
         "inputs": {k: list(v) for k, v in named_shapes(inputs).items()}, "context": given, "fit": fit,
-        "held_out": held_out, "seed": seed, "samples": samples,
+        "held_out": held_out, "seed": seed, "samples": samples, "tasks": len(tasks), "coverage": listed.text,
     }  # fmt: skip
     return ProfilePlan(device=device, kernels=listed, tasks=tuple(tasks), header=header)
 
 
 def _drawn(
     space: Space, inputs: Inputs, number: int, rng: Random, context: Mapping[str, object]
-) -> list[tuple[Architecture, Graph]]:
-    """Distinct architectures, half of them uniform and half hierarchical; fewer where there are no more."""
+) -> list[tuple[str, Graph]]:
+    """Canonical hashes and graphs of different networks, half of the draws uniform and half hierarchical.
+
+    Fewer where there are no more. Architectures of equal graphs are one network: else one could be fitted on, and the
+    other held out.
+    """
     with contextlib.suppress(SizeUnknownError):
         number = min(number, space.size)
-    found: dict[Architecture, Graph] = {}
+    found: dict[str, Graph] = {}
+    seen: set[Architecture] = set()
     for turn in range(50 * number):
         if len(found) == number:
             break
         architecture = space.sample(rng, "uniform" if turn % 2 else "hierarchical")
-        if architecture not in found:
-            try:
-                found[architecture] = trace(architecture, inputs, **context)
-            except TraceError:
-                continue
+        if architecture not in seen:
+            seen.add(architecture)
+            with contextlib.suppress(TraceError):
+                graph = trace(architecture, inputs, **context)
+                found.setdefault(graph.canonical_hash, graph)
     return list(found.items())
 
 
@@ -162,14 +177,16 @@ def profile(
     *,
     measure: Measure | None = None,
     calibrate: Callable[[Device], float] | None = None,
+    machine: Machine | None = None,
     batch: int = BATCH,
     progress: Callable[[Progress], object] | None = None,
 ) -> LatencyTable:
     """Measure what the file does not hold yet, and make the table.
 
-    Measurements are written batch by batch, so that a profile that was stopped goes on where it was: call again with
+    Measurements are written as they come, so that a profile that was stopped goes on where it was: call again with
     the same plan and file. The reference kernel is measured first and kept in the file; all else, on whatever day, is
-    stated for that speed of the machine.
+    stated for that speed of the machine. The processor and the runtime's versions are kept too: the file does not go on
+    on another machine, or after an update. `read_table` reads the finished file without measuring.
 
     Args:
         plan: Of `plan_profile`.
@@ -177,38 +194,47 @@ def profile(
         measure: Measures graphs on a device; None for `measure_kernels`.
         calibrate: Gives the seconds of the device's reference kernel; None for `nasturtium.hardware.calibrate`, or,
             where `measure` is given, for none.
+        machine: Says which machine it is; None for `machine_of`, or, where `measure` is given, for none.
         batch: Networks that share their processes.
         progress: Called after each batch.
 
     Raises:
-        IncompatibleError: the file is of another profile; the message says what differs.
+        IncompatibleError: the file is of another profile, machine or version; the message says what differs.
         InvalidInputError: the file cannot be read, `batch` is below 1, or a kernel cannot be measured on the device
-            (the message names it).
+            (the message names it; what else was in its batch is measured and written).
+        MissingExtraError: the device's runtime is not installed.
+        TrialError: the device's agent cannot be reached or refuses.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise InvalidInputError(f"`batch` must be a number of networks of at least 1, got {batch!r}.")
     path = Path(path)
-    known = _begin(path, plan.header)
     if measure is None:
-        measure, calibrate = measure_kernels, calibrate or _reference
+        measure, calibrate, machine = measure_kernels, calibrate or _reference, machine or machine_of
+    header = {**plan.header, **({} if machine is None else {"machine": dict(machine(plan.device))})}
+    known = begin(path, header)
     with path.open("a", encoding="utf-8") as file:
+
+        def keep(line: Line) -> None:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            known[line["use"], line["key"]] = line
+
         if calibrate is not None and REFERENCE not in known:
-            known[REFERENCE] = calibrate(plan.device)
-            _write(file, [{"use": REFERENCE[0], "key": REFERENCE[1], "seconds": known[REFERENCE]}])
-        reference = known.get(REFERENCE)
-        todo = [task for task in plan.tasks if (task.use, task.key) not in known]
+            keep({"use": REFERENCE[0], "key": REFERENCE[1], "seconds": calibrate(plan.device)})
+        reference = known[REFERENCE]["seconds"] if REFERENCE in known else None
+        todo = [(number, task) for number, task in enumerate(plan.tasks) if (task.use, task.key) not in known]
         started = time.monotonic()
         for start in range(0, len(todo), batch):
             part = todo[start : start + batch]
-            lines = _measured(part, plan.device, measure, reference)
-            _write(file, lines)
-            known.update({(line["use"], line["key"]): line["seconds"] for line in lines})
+            for line in _measured(part, plan.device, measure, reference):
+                keep(line)
             if progress is not None:
-                number = start + len(part)
-                left = (time.monotonic() - started) / number * (len(todo) - number)
-                done = len(plan.tasks) - len(todo) + number
-                progress(Progress(done, len(plan.tasks), part[-1].text, lines[-1]["seconds"], left))
-    return _table(plan, known)
+                count = start + len(part)
+                left = (time.monotonic() - started) / count * (len(todo) - count)
+                done, last = len(plan.tasks) - len(todo) + count, part[-1][1]
+                seconds = known[last.use, last.key]["seconds"]
+                progress(Progress(done, len(plan.tasks), last.text, seconds, left))
+    return table_of(header, known.values(), str(path))
 
 
 def measure_kernels(graphs: Sequence[Graph], device: Device, reference: float | None) -> Sequence[HasSeconds]:
@@ -225,80 +251,60 @@ def _reference(device: Device) -> float:
     return calibrate(device).seconds
 
 
-def _write(file: TextIO, lines: Sequence[Mapping[str, Any]]) -> None:
-    file.write("".join([json.dumps(line) + "\n" for line in lines]))
-    file.flush()
+def machine_of(device: Device) -> dict[str, Any]:
+    """The processor of a device's machine and the versions that its times depend on; a remote one's agent is asked.
 
+    Raises:
+        InvalidInputError, TrialError: of a remote device, as `remote.Remote`.
+        MissingExtraError: the runtime is not installed.
+    """
+    from nasturtium.hardware import agent  # noqa: PLC0415
+    from nasturtium.hardware.remote import Remote  # noqa: PLC0415
 
-def _measured(tasks: Sequence[Task], device: Device, measure: Measure, reference: float | None) -> list[dict[str, Any]]:
-    """Lines of the file for some tasks; where they fail together, one by one, to name the one that fails."""
+    if device.is_remote:
+        about = Remote(device).about()
+        return {"processor": about["machine"], "versions": dict(about.get("versions", {}))}
+    names = PACKAGES.get(device.runtime, ("onnxruntime",))
     try:
-        found = measure([task.graph for task in tasks], device, reference)
+        versions = {name: version(name) for name in names}
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"The runtime {device.runtime!r} needs {error.name!r}: install it.") from error
+    return {"processor": agent.processor(), "versions": {"python": platform.python_version(), **versions}}
+
+
+def _measured(
+    tasks: Sequence[tuple[int, Task]], device: Device, measure: Measure, reference: float | None
+) -> Iterator[Line]:
+    """Lines of the file for tasks, with their numbers; where they fail together, one by one, to name those that do."""
+    try:
+        found = measure([task.graph for _, task in tasks], device, reference)
     except NasturtiumError as error:
+        if isinstance(error, MissingExtraError) or (isinstance(error, TrialError) and error.kind == "worker"):
+            raise  # no network's fault
         if len(tasks) == 1:
-            raise InvalidInputError(f"{tasks[0].text} cannot be measured on {device.name!r}: {error}") from error
-        return [line for task in tasks for line in _measured([task], device, measure, reference)]
-    return [_line(task, each) for task, each in zip(tasks, found, strict=True)]
+            name = tasks[0][1].text
+            raise InvalidInputError(f"{name} cannot be measured on {device.name!r}: {error}") from error
+    else:
+        yield from [_line(*task, each) for task, each in zip(tasks, found, strict=True)]
+        return
+    failed = []
+    for task in tasks:
+        try:
+            yield from _measured([task], device, measure, reference)
+        except InvalidInputError as error:
+            failed.append(error)
+    if failed:
+        more = f" So it is with {len(failed) - 1} more of {len(tasks)}." if len(failed) > 1 else ""
+        raise InvalidInputError(f"{failed[0]}{more}") from failed[0]
 
 
-def _line(task: Task, found: HasSeconds) -> dict[str, Any]:
-    line: dict[str, Any] = {"use": task.use, "key": task.key, "seconds": float(found.seconds)}
+def _line(number: int, task: Task, found: HasSeconds) -> Line:
+    line: Line = {"use": task.use, "key": task.key, "number": number, "seconds": float(found.seconds)}
     if task.kernel is not None:
         line["kernel"] = task.kernel.to_dict()
+    else:
+        line["graph"] = task.key
+        line["kernels"] = {kernel.key: times for kernel, times in Counter(kernels(task.graph)).items()}
     if hasattr(found, "to_dict"):
         line["measurement"] = found.to_dict()
     return line
-
-
-def _begin(path: Path, header: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """What a file holds; its first line is written where it is new."""
-    lines = list(_lines(path)) if path.exists() else []
-    if not lines:
-        path.write_text(json.dumps(header) + "\n", encoding="utf-8")
-        return {}
-    first = lines[0]
-    same = json.loads(json.dumps(header))
-    if first != same:
-        keys = [key for key in {**first, **same} if first.get(key) != same.get(key)]
-        said = "; ".join([f"{key}: {first.get(key)!r} there, {same.get(key)!r} now" for key in keys])
-        raise IncompatibleError(f"{str(path)!r} holds another profile ({said}). Take another file.")
-    return {(line["use"], line["key"]): float(line["seconds"]) for line in lines[1:]}
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a profile; a last one that was cut off is removed from the file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"The profile {str(path)!r} cannot be read: {error}.") from error
-    whole, _, cut = text.rpartition("\n")
-    if cut:
-        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise InvalidInputError(f"Line {number} of {str(path)!r} is no JSON: {error}.") from error
-        if not isinstance(data, dict) or (number > 1 and not {"use", "key", "seconds"} <= set(data)):
-            raise InvalidInputError(f"Line {number} of {str(path)!r} is no measurement of a profile: {line[:80]!r}.")
-        if number == 1 and data.get("nasturtium_profile") != VERSION:
-            raise InvalidInputError(f"{str(path)!r} is no profile of version {VERSION}: it begins with {line[:80]!r}.")
-        yield data
-
-
-def _table(plan: ProfilePlan, known: Mapping[tuple[str, str], float]) -> LatencyTable:
-    seconds = {t.kernel: known[t.use, t.key] for t in plan.tasks if t.kernel is not None}
-    bare = LatencyTable(device=plan.device, seconds=seconds)
-
-    def rows(use: Use) -> tuple[Row, ...]:
-        return tuple([Row(bare.sums(t.graph), known[t.use, t.key]) for t in plan.tasks if t.use == use])
-
-    shapes: Sequence[str] = ["x".join(map(str, shape)) for shape in plan.header["inputs"].values()]
-    return LatencyTable(
-        device=plan.device,
-        seconds=seconds,
-        fitted=rows("fit"),
-        held_out=rows("held_out"),
-        source=f"the kernels of {plan.header['name']} on {' and '.join(shapes)}, each measured once",
-        coverage=plan.kernels.text,
-    )

@@ -28,15 +28,19 @@ class Row(NamedTuple):
 
     kernels: Sum
     seconds: float
+    graph: str = ""
+    """Canonical hash of its graph, which tells networks apart; empty where nobody said."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"sums": dict(self.kernels.seconds), "launches": self.kernels.launches, "seconds": self.seconds}
+        sums = {"sums": dict(self.kernels.seconds), "launches": self.kernels.launches}
+        return {**sums, "seconds": self.seconds, "graph": self.graph}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Row:
         """Inverse of `to_dict`."""
-        return cls(Sum(dict(data["sums"]), int(data["launches"])), float(data["seconds"]))
+        sums = Sum(dict(data["sums"]), int(data["launches"]))
+        return cls(sums, float(data["seconds"]), data.get("graph", ""))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,8 @@ class LatencyTable:
     fitted: tuple[Row, ...] = ()
     """Whole networks that the constant and the slopes are fitted on."""
     held_out: tuple[Row, ...] = ()
-    """Whole networks that only its error is measured with."""
+    """Whole networks that its error is measured with, but for those that are among the fitted ones too: see `unseen`.
+    """
     source: str = "a table of kernels"
     is_trusted: bool = False
     """Whether it predicts without an error report."""
@@ -60,6 +65,12 @@ class LatencyTable:
     """Which kernels of its space it has, in words."""
     confidence: float = field(default=CONFIDENCE)
     """Of its intervals."""
+    reference: float | None = None
+    """Seconds of the reference kernel that its times are stated for (`measuring.Plan`); None where nobody said."""
+    machine: str = ""
+    """The processor that it was measured on; empty where nobody said."""
+    versions: tuple[tuple[str, str], ...] = ()
+    """Of Python and the runtime's packages, sorted by name."""
 
     def __post_init__(self) -> None:
         wrong = [k for k, s in self.seconds.items() if not (math.isfinite(s) and s >= 0)]
@@ -74,17 +85,23 @@ class LatencyTable:
         return fit_additive([row.kernels for row in self.fitted], [row.seconds for row in self.fitted])
 
     @cached_property
+    def unseen(self) -> tuple[Row, ...]:
+        """The held-out networks that the fit did not see: `corrected` may have shown it some."""
+        seen = {row.graph for row in self.fitted if row.graph}
+        return tuple([row for row in self.held_out if row.graph not in seen])
+
+    @cached_property
     def error(self) -> ErrorReport | None:
-        """Errors on the held-out networks, by the present fit."""
-        if not self.held_out:
+        """Errors on the unseen networks, by the present fit; None where there are none."""
+        if not self.unseen:
             return None
-        guesses = [self.fit(row.kernels) for row in self.held_out]
-        return error_report(guesses, [row.seconds for row in self.held_out], training=len(self.fitted))
+        guesses = [self.fit(row.kernels) for row in self.unseen]
+        return error_report(guesses, [row.seconds for row in self.unseen], training=len(self.fitted))
 
     @cached_property
     def radius(self) -> float:
-        """Half width of the intervals, relative to the prediction; infinite for too few held-out networks."""
-        relative = [abs(row.seconds / self.fit(row.kernels) - 1) for row in self.held_out]
+        """Half width of the intervals, relative to the prediction; infinite for too few unseen networks."""
+        relative = [abs(row.seconds / self.fit(row.kernels) - 1) for row in self.unseen]
         return conformal_radius(relative, self.confidence)
 
     def sums(self, graph: Graph) -> Sum:
@@ -93,9 +110,14 @@ class LatencyTable:
         Raises:
             InvalidInputError: the table lacks some of them; the message names them.
         """
-        return self._sum(Counter(kernels(graph)))
+        return self.added(Counter(kernels(graph)))
 
-    def _sum(self, counts: Mapping[Kernel, int]) -> Sum:
+    def added(self, counts: Mapping[Kernel, int]) -> Sum:
+        """What kernels add up to, each as often as it runs.
+
+        Raises:
+            InvalidInputError: as of `sums`.
+        """
         missing = [kernel for kernel in counts if kernel not in self.seconds]
         if missing:
             named = "; ".join([kernel.text for kernel in missing[:3]])
@@ -139,7 +161,7 @@ class LatencyTable:
     def corrected(self, measurements: Sequence[Measured]) -> LatencyTable:
         """The table whose constant and slopes are fitted with more measured networks.
 
-        The held-out networks stay held out, so `error` is that of the corrected table.
+        Networks that were held out and are shown to it now no longer count in `error` and the intervals: see `unseen`.
 
         Args:
             measurements: Graphs and their seconds.
@@ -147,7 +169,9 @@ class LatencyTable:
         Raises:
             InvalidInputError: a time is not positive, or the table lacks a kernel.
         """
-        rows = [Row(self.sums(network), seconds) for network, seconds in check_measured(measurements)]
+        rows = [
+            Row(self.sums(network), seconds, network.canonical_hash) for network, seconds in check_measured(measurements)
+        ]
         return dataclasses.replace(self, fitted=(*self.fitted, *rows))
 
     @property
@@ -165,7 +189,8 @@ class LatencyTable:
         """A paragraph for people."""
         head = f"{len(self.seconds)} kernels on {self.device.name} ({self.device.text}); {self.source}"
         form = f"fit: {self.fit.form}, on {self.fit.networks} whole networks"
-        error = "never compared with whole networks" if self.error is None else self.error.text
+        none = "all held-out networks are among the fitted ones" if self.held_out else "never compared with whole ones"
+        error = none if self.error is None else self.error.text
         return f"{head}\n{form}\nerror: {error}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,6 +206,9 @@ class LatencyTable:
             "is_trusted": self.is_trusted,
             "coverage": self.coverage,
             "confidence": self.confidence,
+            "reference": self.reference,
+            "machine": self.machine,
+            "versions": dict(self.versions),
         }
 
     @classmethod
@@ -205,6 +233,9 @@ class LatencyTable:
                 is_trusted=data["is_trusted"],
                 coverage=data["coverage"],
                 confidence=data["confidence"],
+                reference=data.get("reference"),
+                machine=data.get("machine", ""),
+                versions=tuple(sorted(data.get("versions", {}).items())),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInputError(f"A latency table cannot be read: {error!r}.") from error

@@ -123,7 +123,7 @@ def read_setup(
     wishes, limits = read_objectives(maximize, minimize, extra=extra), read_constraints(constraints, extra=extra)
     searched, data, chosen = read_space(space), read_task(task), read_strategy(strategy)
     named = [*(o.metric for o in wishes), *(c.metric for c in limits), *asked(getattr(chosen, "reward", None))]
-    on_devices = OnDevices()
+    how, on_devices = read_verify(verify), OnDevices()
     if latency or any(of_device(name) for name in named if name not in (extra or {})):
         on_devices = read_on_devices(
             latency, [name for name in named if name not in (extra or {})],
@@ -142,7 +142,7 @@ def read_setup(
         listeners=tuple(listeners),
         method=read_method(method),
         on_devices=on_devices,
-        verify=read_verify(verify) if on_devices.latencies else None,
+        verify=how if on_devices.latencies else None,
     )
 
 

@@ -14,6 +14,7 @@ from nasturtium.graph import Graph
 from nasturtium.hardware import Device
 from nasturtium.hardware import device as device_named
 from nasturtium.hardware.latency import LatencyModel, model_from_dict
+from nasturtium.hardware.table import LatencyTable
 from nasturtium.space import Architecture, Space
 from nasturtium.trial import Metric, OfDevice, of_device, on_device
 
@@ -187,11 +188,12 @@ class OnDevices:
             "devices": {name: device.to_dict() for name, device in self.devices.items()},
             "models": {name: None if model is None else model.to_dict() for name, model in self.models.items()},
             "names": list(self.names),
-            "sources": {name: self._source(name) for name in self.latencies},
+            "sources": {name: self.source(name) for name in self.latencies},
             "references": dict(self.references),
         }
 
-    def _source(self, name: str) -> str:
+    def source(self, name: str) -> str:
+        """Where a latency comes from, in words, with the error of its model."""
         model = self.model_of(name)
         if model is None:
             return "a short measurement in each trial"
@@ -304,7 +306,8 @@ def read_source(
     except ValueError:
         first = {}
     if isinstance(first, dict) and "nasturtium_profile" in first:
-        return _profiled(path, first, lines[1:], space, inputs, context)
+        table = _profiled(path, first, lines[1:], space, inputs, context)
+        return table, table.reference
     try:
         data = json.loads("\n".join(lines))
         model = model_from_dict(data)
@@ -320,7 +323,7 @@ def _profiled(
     space: Space,
     inputs: tuple[int, ...],
     context: Mapping[str, Any],
-) -> tuple[LatencyModel, float | None]:
+) -> LatencyTable:
     """The table of a file of `nasturtium profile`, which must be of this space and finished."""
     from nasturtium.hardware.profiling import plan_profile, profile  # noqa: PLC0415
 
@@ -346,8 +349,7 @@ def _profiled(
             f"The profile {str(path)!r} is not finished: {left} of {len(plan.tasks)} are to be measured. Run the same "
             "`nasturtium profile` command again."
         )
-    reference = next((float(line["seconds"]) for line in found if line["use"] == "reference"), None)
-    return profile(plan, path), reference
+    return profile(plan, path)
 
 
 def input_of(model: LatencyModel, architecture: Architecture, graph: Graph) -> Graph | Architecture:

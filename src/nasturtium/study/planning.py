@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any
 
@@ -51,6 +51,10 @@ class Plan:
     validation_images: int
     smallest_difference: float
     """Smallest difference in accuracy that this validation set can show (95%, at an accuracy of 90%)."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Where each latency on a device comes from, with the error of its model."""
+    finalists: int = 0
+    """Networks that are measured on each device, at most."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -77,6 +81,9 @@ class Plan:
             "disk": f"about {format_bytes(self.disk_bytes)}",
             "can show": f"differences in accuracy of {100 * self.smallest_difference:.1f} points or more",
         }  # fmt: skip
+        rows |= {name: f"from {source}" for name, source in self.sources.items()}
+        if self.finalists:
+            rows["finalists"] = f"up to {self.finalists} measured on each device, seconds to a minute each"
         width = max(map(len, rows))
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
 
@@ -138,6 +145,8 @@ def plan(space: Any, task: Any, *, samples: int = SAMPLES, **settings: Any) -> P
         disk_bytes=int(all_trials * (4 * cost["params"] + images + 8192) + workers * 16 * parameters),
         validation_images=images,
         smallest_difference=smallest_difference(images),
+        sources={name: setup.on_devices.source(name) for name in setup.on_devices.latencies},
+        finalists=0 if setup.verify is None else setup.verify.finalists * setup.verify.rounds,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +17,8 @@ from nasturtium.study.arguments import stored_objectives
 from nasturtium.study.checking import checked
 from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
 from nasturtium.study.database import Location, locate
-from nasturtium.study.evidence import Evidence, Evidences
+from nasturtium.study.evidence import Evidences
+from nasturtium.study.member import FrontMember, Member
 from nasturtium.study.method import Learned, learned
 from nasturtium.study.store import LoggedTrial, RunRecord, Store, StudyRecord
 from nasturtium.study.verification import on
@@ -35,6 +35,8 @@ from nasturtium.trial import (
 
 if TYPE_CHECKING:
     from nasturtium.estimators import Tabular
+
+__all__ = ["BASELINE", "REFERENCE", "SEARCH", "FrontMember", "Member", "Study", "StudyInterrupted"]
 
 SEARCH, BASELINE, REFERENCE = "search", "baseline:random", "reference"
 
@@ -53,58 +55,6 @@ class StudyInterrupted(KeyboardInterrupt):
     def study(self) -> Study:
         """What is there so far."""
         return Study(self.location)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Member:
-    """A trial with what it left behind."""
-
-    trial: Trial
-    role: str
-    directory: Path
-    """Weights, the validation record, the training's history."""
-    test_metrics: Mapping[str, float] | None
-    """Measured once, when it was exported; None before."""
-    study: Study
-    evidence: Mapping[str, Evidence] = field(default_factory=dict)
-    """What was measured of it on its devices, by metric; its `metrics` hold these values."""
-
-    @property
-    def number(self) -> int:
-        """Number of the trial in its run."""
-        return self.trial.number
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network."""
-        return self.trial.architecture
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Metrics on validation data, and costs; a measured latency, where there is one, in place of a prediction."""
-        return self.trial.metrics
-
-    def verdict(self, constraint: Constraint) -> str:
-        """Whether it is shown to meet a limit: "met", "missed", or, on a device, "not shown" or "not measured"."""
-        evidence = self.evidence.get(constraint.metric)
-        if evidence is not None:
-            return evidence.verdict(constraint)
-        if constraint.metric in self.study.evidences.metrics:
-            return "not measured"
-        return "missed" if violation(self.metrics, [constraint]) else "met"
-
-    @property
-    def weights(self) -> Path:
-        """The trained weights; not there if the estimator trains none."""
-        return self.directory / "weights.safetensors"
-
-    def export(self, directory: str | Path, *, overwrite: bool = False) -> Path:
-        """Write model, weights, ONNX and model card; see `Study.export`."""
-        return self.study.export(directory, self, overwrite=overwrite)
-
-
-FrontMember = Member
-"""A member of the Pareto front."""
 
 
 class Study:

@@ -23,6 +23,8 @@ from nasturtium.trial import Constraint, Objective, Trial, excess, of_device, pa
 REFERENCE = "reference"
 ROLE = "verify"
 """In events of a search: measuring finalists."""
+FEWEST = 3
+"""Processes that an interval needs at least (`hardware.measuring.Plan`)."""
 BATCH = 4
 """Networks that share their processes; also what is measured again after a kill."""
 
@@ -51,6 +53,13 @@ class Verify:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+        few, most = self.processes
+        if not FEWEST <= few <= most:
+            raise InvalidInputError(
+                f"`processes` are the fewest and the most, {FEWEST} <= fewest <= most; got {self.processes!r}."
+            )
+        if not 0 < self.precision < 1:
+            raise InvalidInputError(f"`precision` must be a share in (0, 1), got {self.precision!r}.")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise InvalidInputError(f"`seconds` must be above 0, or None for no limit, got {self.seconds!r}.")
         object.__setattr__(self, "processes", tuple(self.processes))
@@ -96,6 +105,8 @@ class Verifier:
     constraints: tuple[Constraint, ...]
     verify: Verify
     emit: Callable[[events.Event], None] = lambda _: None
+    _before: int = 0
+    """Events of the log whose measurements do not count in the time that measuring may take."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,7 +146,7 @@ class Verifier:
 
     def more(self, role: str) -> None:
         """Measure finalists of a run that were not measured yet, at any time: a search that goes on does not know."""
-        count = len(self._trials().get(role, ()))
+        count, self._before = len(self._trials().get(role, ())), len(self.store.events())
         for name in self.names if count else ():
             self._measure_finalists(role, name, None, 0)
         self._log_corrections(Evidences(self.store.events()))
@@ -175,7 +186,8 @@ class Verifier:
     def _in_time(self) -> bool:
         if self.verify.seconds is None:
             return True
-        return fsum(d["took"] for _, kind, d in self.store.events() if kind == MEASURED) < self.verify.seconds
+        log = self.store.events()[self._before :]
+        return fsum(d["took"] for _, kind, d in log if kind == MEASURED) < self.verify.seconds
 
     def _chosen(self, role: str, name: str, found: Evidences, models: OnDevices, most: int) -> list[Trial]:
         """What to measure next: what would stand on a front, first by prediction, then within the model's error."""

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from nasturtium.errors import InvalidInputError, UnknownNameError
@@ -88,7 +89,8 @@ class Metric:
         for scale, suffix in _EXACT[self.unit]:
             scaled = value / scale
             text = f"{scaled:.10g}"
-            if abs(scaled) >= 1 and len(text) <= 5 and float(text) * scale == value:
+            exactly = float(Decimal(text) * Decimal(str(scale)))  # as `parse_value` reads it
+            if abs(scaled) >= 1 and len(text) <= 5 and exactly == value:
                 return text + suffix
         if value == int(value) and abs(value) < 1e15:
             return str(int(value))
