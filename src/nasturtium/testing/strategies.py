@@ -354,7 +354,7 @@ def public_only(make: Make) -> None:
 
 @law
 def fast(make: Make, *, step_seconds: float = STEP_SECONDS) -> None:
-    """An ask and a tell on a space of 20 decisions take little time of the processor, whatever else the machine does."""
+    """An ask and a tell on a space of 20 decisions take little time of the processor."""
     strategy = make()
     trials = 300 if step_seconds <= STEP_SECONDS else 100
     begun = time.process_time()
