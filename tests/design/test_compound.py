@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import nasturtium as nas
 from nasturtium.design import Multipliers, Scaled, find_coefficients, scaled_family
-from nasturtium.design.coefficients import KINDS, Grid, identity, multipliers_of
+from nasturtium.design.coefficients import CHANCE, KINDS, Grid, identity, multipliers_of, noise_margin
 from nasturtium.errors import InfeasibleError, InvalidInputError
 from nasturtium.zoo.efficientnet import efficientnet
 
@@ -108,6 +109,23 @@ def test_it_stops_below_the_noise():
     assert quiet.to_dict()["tried"][0]["score"] == quiet.best.score
 
 
+def test_differences_within_what_noise_explains_are_not_told_apart():
+    assert noise_margin(1.0, 1) == pytest.approx(1.959964 * 2**0.5)
+    rng, told = np.random.default_rng(0), 0
+    for _ in range(2000):  # 20 networks that are alike, each with the noise of one training
+        scores = rng.normal(0, 1, 20)
+        told += (scores[0] - scores[1:] > noise_margin(1.0, 19)).any()
+    assert told / 2000 < CHANCE
+    scores = iter([5.0, 4.0, *[0.0] * 1000])
+    found = find_coefficients(
+        NETWORK, lambda s: next(scores), macs, input_shape=SHAPE, grid=Grid(step=0.25, realised=None), noise=0.5
+    )
+    assert len(found.tried) > 2
+    assert [t.score for t in found.alike] == [5.0, 4.0]
+    assert 1.96 * 2**0.5 * 0.5 < found.margin < 3 * 2**0.5 * 0.5
+    assert found.to_dict()["margin"] == found.margin
+
+
 def test_multipliers_of_each_way():
     assert multipliers_of("depth", 4, Multipliers(1.2, 1.1, 1.15)) == (4, 1, 1)
     assert multipliers_of("width", 4, Multipliers(1.2, 1.1, 1.15)) == (1, 2, 1)
@@ -121,6 +139,8 @@ def test_multipliers_of_each_way():
         multipliers_of("height", 2, exact)
     with pytest.raises(InvalidInputError, match="`factor`"):
         multipliers_of("depth", 0, exact)
+    with pytest.raises(InvalidInputError, match="make nothing larger"):
+        multipliers_of("compound", 2, Multipliers(1, 1, 1))
 
 
 def test_scaled_efficientnet_costs_what_it_should():

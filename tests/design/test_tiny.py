@@ -12,7 +12,8 @@ from nasturtium.blocks import Conv, Identity, MBConv, Sequential, repeat
 from nasturtium.design import Footprints, Limits, sample_footprints, scan
 from nasturtium.design.footprint import ENGINES, Footprint
 from nasturtium.design.tiny import Candidate, Scan, rows
-from nasturtium.errors import InfeasibleError, InvalidInputError, UnknownNameError
+from nasturtium.errors import IncompatibleError, InfeasibleError, InvalidInputError, UnknownNameError
+from nasturtium.hardware.micro import predict_arena, predict_flash
 from nasturtium.zoo import mcunet
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -20,8 +21,10 @@ KIB, MIB = 1 << 10, 1 << 20
 
 def whole(block, shape, name, **context):
     """The same numbers from the graph of the whole network."""
-    graph, engine = nas.trace(block, shape, **context), ENGINES[name]
-    peak = graph.peak_memory(convention=engine.convention, inplace_depthwise=engine.inplace_depthwise)
+    graph = nas.trace(block, shape, **context)
+    if name == "tflm":
+        return Footprint(graph.macs, predict_arena(graph).total, predict_flash(graph).total)
+    peak = graph.peak_memory(convention="conv_in_out", inplace_depthwise=name == "tinyengine")
     return Footprint(graph.macs, peak, graph.flash_memory())
 
 
@@ -40,6 +43,23 @@ def test_footprints_are_those_of_the_whole_graph(name):
             network = space.sample(rng)
             assert footprints(network) == whole(network, shape, name, classes=10)
             assert footprints(network.block) == footprints(network)
+
+
+def test_the_limit_under_tflm_is_the_arena_and_not_the_activations_of_a_frugal_engine():
+    """MCUNet of width 0.3 at 48 pixels: in-place activations that fit 64 KiB need an arena of nearly twice as much."""
+    network = mcunet.mcunet(width=0.3, resolutions=48).sample(random.Random(0))
+    graph = nas.trace(network, (3, 48, 48), classes=10)
+    frugal, real = (Footprints((3, 48, 48), name, classes=10)(network) for name in ("tinyengine", "tflm"))
+    assert real.sram == predict_arena(graph).total > 1.5 * frugal.sram
+    assert real.flash - frugal.flash == predict_flash(graph).quantisation
+    limits = Limits(sram=64 * KIB)
+    assert limits.fits(frugal)
+    assert not limits.fits(real)
+
+
+def test_an_operation_that_tflm_lacks_is_named():
+    with pytest.raises(IncompatibleError, match=r"(?i)gelu"):
+        Footprints((3, 8, 8), "tflm")(Sequential(Conv(4, act="gelu")))
 
 
 class Normalize(nas.Block):
@@ -125,8 +145,12 @@ def test_statistics_of_a_space_by_hand():
     candidate = Candidate("a", (10, 20, 30, 40, 100), 20)
     assert candidate.acceptance == 0.25
     assert candidate.mean == 40
-    assert candidate.quantile(0.8) == 100
+    assert candidate.quantile(0.8) == 40  # below(40) = 0.8
+    assert candidate.quantile(0.81) == 100
     assert candidate.quantile(0.5) == 30
+    assert candidate.quantile(0.0) == 10
+    for level in (0.2, 0.4, 0.6, 0.8, 1.0):
+        assert candidate.below(candidate.quantile(level)) == level
     assert candidate.quantile(1.0) == 100
     assert [candidate.below(x) for x in (9, 10, 39, 1000)] == [0.0, 0.2, 0.6, 1.0]
     with pytest.raises(InvalidInputError, match="level"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nasturtium.cli.output import emit_json, format_option, is_terminal, note, t
 from nasturtium.cli.progress import Progress
 from nasturtium.design.comparing import SpaceComparison, compare_spaces
 from nasturtium.design.edf import BINS, Distribution, ErrorSample, normalized
+from nasturtium.design.lines import append_line, read_lines
 from nasturtium.design.sampling import sample_errors
 from nasturtium.errors import InvalidInputError, StoreError, TrialError
 from nasturtium.trial import METRICS, parse_value
@@ -35,7 +37,7 @@ COSTS = ("macs", "params", "activations", "peak_memory")
 @click.option(
     "--estimator", "estimator_name",
     help="In place of training: module:name of an estimator, or of a function of a network and its number that returns "
-    "its error.",
+    "its error (shown in per cent where all errors lie in [0, 1]).",
 )  # fmt: skip
 @click.option("--input", "shape", help="With a function: input of the networks, channels x height x width.")
 @click.option("--classes", type=int, default=10, show_default=True, help="With a function.")
@@ -65,6 +67,8 @@ def edf(spaces: Sequence[str], **given: Any) -> int:
         raise InvalidInputError("A comparison needs a place to keep its trainings: give `-o runs/edf`.")
     import_from_here()
     samples, low, high = _samples(spaces, given)
+    fraction = all(s.in_per_cent for s in samples)
+    samples = [replace(s, fraction=fraction) for s in samples]
     kept, edges, curves = _on_one_footing(samples, given["bins"], low, high)
     against = [
         compare_spaces(kept[0], other, edges=edges, permutations=given["permutations"], seed=given["seed"])
@@ -149,39 +153,47 @@ def _asked(
 ) -> ErrorSample:
     """A sample by a function, whose answers are kept in a file of JSON lines."""
     path: Path = given["output"] / f"{_file(name)}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
     settings = {
         "space": space.fingerprint, "estimator": given["estimator_name"], "seed": given["seed"], "low": low,
         "high": high, "complexity": given["complexity"],
     }  # fmt: skip
     known = _known(path, settings)
-    with path.open("a") as file:
+    passing: set[int] = set()
 
-        def report(number: int, error: float, _size: float) -> None:
-            file.write(json.dumps({"number": number, "error": None if error != error else error}) + "\n")
-            file.flush()
+    def asked(architecture: nas.Architecture, number: int) -> float:
+        try:
+            return measure(architecture, number)
+        except TrialError as error:
+            if error.kind != "diverged":
+                passing.add(number)
+                note(f"{name}: network {number} failed and is asked again by the next run: {error}")
+            return float("nan")
 
-        return sample_errors(
-            space, measure, given["networks"], given["seed"], complexity=complexity, name=name, low=low, high=high,
-            known=known, failure=TrialError, report=report,
-        )  # fmt: skip
+    def report(number: int, error: float, _size: float) -> None:
+        if number not in passing:
+            append_line(path, {"number": number, "error": None if error != error else error})
+
+    return sample_errors(
+        space, asked, given["networks"], given["seed"], complexity=complexity, name=name, low=low, high=high,
+        known=known, report=report,
+    )  # fmt: skip
 
 
 def _known(path: Path, settings: dict[str, Any]) -> dict[int, float]:
     """Answers that an earlier run kept; the first line says of which settings they are."""
-    if not path.is_file() or not path.stat().st_size:
-        path.write_text(json.dumps(settings) + "\n")
+    lines = read_lines(path)
+    if not lines:
+        append_line(path, settings)
         return {}
-    first, *lines = path.read_text().splitlines()
-    if json.loads(first) != settings:
-        raise StoreError(f"{str(path)!r} holds answers of other settings: {first}. Give another folder.")
+    if lines[0] != json.loads(json.dumps(settings)):
+        raise StoreError(f"{str(path)!r} holds answers of other settings: {lines[0]}. Give another folder.")
     found = {}
-    for line in lines:
+    for number, record in enumerate(lines[1:], 2):
         try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # cut short by a kill: asked again
-        found[int(record["number"])] = float("nan") if record["error"] is None else float(record["error"])
+            error = record["error"]
+            found[int(record["number"])] = float("nan") if error is None else float(error)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"Line {number} of {str(path)!r} is no answer: {error!r}.") from error
     return found
 
 
@@ -193,7 +205,8 @@ def _on_one_footing(
     samples: Sequence[ErrorSample], bins: int, low: float, high: float
 ) -> tuple[tuple[ErrorSample, ...], Any, tuple[Distribution, ...]]:
     if bins == 0:
-        return tuple(samples), None, tuple(Distribution(s.errors, name=s.name) for s in samples)
+        curves = tuple(Distribution(s.errors, name=s.name, fraction=s.in_per_cent) for s in samples)
+        return tuple(samples), None, curves
     return normalized(samples, bins=bins, low=low, high=high)
 
 
@@ -252,10 +265,15 @@ def _print(
     against: Sequence[SpaceComparison],
     levels: Sequence[float],
 ) -> None:
-    head = ["space", "networks", "failed", "least error", "mean error", *(f"> {100 * e:.1f} %" for e in levels)]
+    per_cent = curves[0].in_per_cent
+
+    def error(value: float) -> str:
+        return f"{100 * value:.1f} %" if per_cent else f"{value:.4g}"
+
+    head = ["space", "networks", "failed", "least error", "mean error", *(f"> {error(e)}" for e in levels)]
     body = [
         [
-            row["name"], str(row["networks"]), str(row["failed"]), f"{row['minimum']:.1%}", f"{row['mean']:.1%}",
+            row["name"], str(row["networks"]), str(row["failed"]), error(row["minimum"]), error(row["mean"]),
             *(f"{curve.above(e):.0%}" for e in levels),
         ]
         for row, curve in zip(facts["spaces"], curves, strict=True)

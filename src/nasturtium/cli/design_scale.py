@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import click
 
 import nasturtium as nas
-from nasturtium.cli.options import data_options, import_from_here, load_network, load_task, parse_shape
+from nasturtium.cli.options import data_options, import_from_here, imported, load_network, load_task, parse_shape
 from nasturtium.cli.output import emit_json, format_option, note, table
 from nasturtium.design.coefficients import KINDS, STEP, Coefficients, Grid, ScaledBy, find_coefficients, scaled_family
 from nasturtium.design.multipliers import ALPHA, BETA, GAMMA, Multipliers
 from nasturtium.design.scaling import ENDS, Scaled
 from nasturtium.errors import InvalidInputError
+
+CONFIDENCE = 0.95
 
 
 @click.command(
@@ -39,7 +42,11 @@ from nasturtium.errors import InvalidInputError
 @click.option("--data", help="Measure on these images; as in `nasturtium search`.")
 @data_options
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Of each training.")
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each network.")
+@click.option("--estimator", "estimator_name", help="In place of training: module:name of an estimator of accuracy.")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=1, show_default=True,
+    help="Trainings of each network; from 2 on each accuracy has an interval.",
+)  # fmt: skip
 @click.option("--noise-repeats", type=click.IntRange(2), default=3, show_default=True, help="Of the small network.")
 @click.option("--step", type=float, default=STEP, show_default=True, help="Of the grid of alpha, beta and gamma.")
 @click.option("--tolerance", type=float, default=0.1, show_default=True, help="Of alpha * beta^2 * gamma^2 = 2.")
@@ -56,6 +63,9 @@ def scale(words: Sequence[str], **given: Any) -> int:
 
     ARCH is a published network, an architecture.json, the folder of an export, or `module:function`. With --data a grid
     search finds the shares of depth, width and resolution (alpha, beta, gamma), and every scaled network is trained.
+    What is shown is accuracy on validation of trainings with other seeds than the grid's, so the network that won there
+    has no head start by its luck in training; the images are the same that the shares were chosen on.
+
     Run the same command again after any stop and it goes on.
     """
     name, factors = _words(words, given["factors"])
@@ -78,9 +88,11 @@ def scale(words: Sequence[str], **given: Any) -> int:
         network, factors, coefficients, input_shape=tuple(shape), kinds=given["kinds"] or KINDS, **scaling
     )  # fmt: skip
     base = ScaledBy("base", 1.0, Multipliers(1.0, 1.0, 1.0), Scaled(network, tuple(shape)))
-    rows = [_row(one, score, context) for one in (base, *family)]
+    rows = [_row(one, score, context) for one in (base, *family)]  # with seeds that the grid did not see
     facts = {
-        "version": 1, "network": name, "input": list(shape), "data": given["data"],
+        "version": 2, "network": name, "input": list(shape), "data": given["data"],
+        "estimator": given["estimator_name"] or f"trained, {given['epochs']} epochs", "split": "validation",
+        "confidence": CONFIDENCE,
         "coefficients": dict(zip(("alpha", "beta", "gamma"), coefficients, strict=True)),
         "product": coefficients.cost, "search": None if found is None else found.to_dict(), "rows": rows,
     }  # fmt: skip
@@ -134,9 +146,13 @@ def _score(task: Any, given: dict[str, Any]) -> Any:
     from nasturtium.study.designing import ScaledAccuracy  # noqa: PLC0415
 
     path = given["output"] / "trainings.jsonl"
-    return ScaledAccuracy(
-        task, Trained(epochs=given["epochs"]), seed=given["seed"], repeats=given["repeats"], path=path
-    )
+    estimator = Trained(epochs=given["epochs"])
+    if given["estimator_name"] is not None:
+        estimator = imported(given["estimator_name"], "estimator")
+        estimator = estimator() if isinstance(estimator, type) else estimator
+        if not isinstance(estimator, nas.estimators.Estimator):
+            raise InvalidInputError(f"{given['estimator_name']!r} must be an estimator, got {estimator!r}.")
+    return ScaledAccuracy(task, estimator, seed=given["seed"], repeats=given["repeats"], path=path)
 
 
 def _searched(
@@ -166,8 +182,23 @@ def _row(one: ScaledBy[Any], score: Any, context: dict[str, Any]) -> dict[str, A
         "kind": one.kind, "factor": one.factor, **one.multipliers._asdict(),
         "input": list(one.scaled.input_shape or ()),
         "params": cost.params, "macs": cost.macs, "activations": cost.activations, "peak_memory": cost.peak_memory,
-        "accuracy": None if score is None else score(one.scaled),
+        **_accuracy([] if score is None else score.values(one.scaled, fresh=True)),
     }  # fmt: skip
+
+
+def _accuracy(values: Sequence[float]) -> dict[str, Any]:
+    """Mean of the trainings that did not diverge, and from two on its interval by Student's t."""
+    kept = [x for x in values if not math.isnan(x)]
+    found: dict[str, Any] = {"trainings": len(values), "diverged": len(values) - len(kept), "accuracy": None}
+    low = high = None
+    if kept:
+        found["accuracy"] = statistics.fmean(kept)
+    if len(kept) > 1:
+        from scipy.stats import t  # noqa: PLC0415  (takes a second to load)
+
+        half = float(t.ppf((1 + CONFIDENCE) / 2, len(kept) - 1)) * statistics.stdev(kept) / math.sqrt(len(kept))
+        low, high = found["accuracy"] - half, found["accuracy"] + half
+    return found | {"accuracy_low": low, "accuracy_high": high}
 
 
 def _write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], given: dict[str, Any]) -> None:
@@ -178,8 +209,12 @@ def _write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], given: dict[st
         return
     from nasturtium.report.design_figures import ScalingPoint, scaling_figure, write_page  # noqa: PLC0415  (plotly)
 
-    points = [ScalingPoint(r["kind"], r["factor"], r["macs"], r["accuracy"], _size(r)) for r in rows]
-    lead = f"{facts['network']} on {given['data']}, {given['epochs']} epochs, {given['repeats']} trainings of each."
+    measured = [r for r in rows if r["accuracy"] is not None]
+    points = [ScalingPoint(r["kind"], r["factor"], r["macs"], r["accuracy"], _size(r)) for r in measured]
+    lead = (
+        f"{facts['network']} on {given['data']}, {facts['estimator']}; accuracy on validation, mean of "
+        f"{given['repeats']} trainings of each with other seeds than the grid's."
+    )
     text = "Each point is a network that was trained; all begin at the small one."
     page = write_page(folder / "scale.html", "Scaling", lead, {"Accuracy against MACs": (text, scaling_figure(points))})
     note(f"Figure: {page}")
@@ -196,16 +231,35 @@ def _print(rows: Sequence[dict[str, Any]], coefficients: Multipliers, found: Coe
         click.echo(
             f"Best of {len(found.tried)} networks ({sum(len(t.points) for t in found.tried)} points, {found.left_out} "
             f"left out: rounding made their MACs too many or few); {found.stopped}. Noise of a score "
-            f"{found.noise:.2%}: {len(found.alike)} networks are not told from the best."
+            f"{found.noise:.2%}: {len(found.alike)} networks lie within {found.margin:.2%} of the best, and "
+            "are not told from it."
         )
     base = rows[0]["macs"]
     body = [
         [
             r["kind"], f"x{r['factor']:g}", f"{r['depth']:.2f}", f"{r['width']:.2f}", f"{r['resolution']:.2f}",
             "x".join(map(str, r["input"])), f"{r['params']:,}", f"{r['macs']:,}", f"x{r['macs'] / base:.2f}",
-            "–" if r["accuracy"] is None else f"{r['accuracy']:.1%}",
+            *_shown(r),
         ]
         for r in rows
     ]  # fmt: skip
-    head = ["", "asked", "depth", "width", "resolution", "input", "params", "MACs", "really", "accuracy"]
+    head = ["", "asked", "depth", "width", "resolution", "input", "params", "MACs", "really", "accuracy", "95 %", "n"]
+    if not any(r["trainings"] for r in rows):
+        head, body = head[:-3], [line[:-3] for line in body]
     click.echo(table(head, body, right=range(1, len(head))))
+    if any(r["trainings"] for r in rows):
+        click.echo(
+            "Accuracy on validation, with seeds that the grid did not use; the interval is of the mean over "
+            "trainings (--repeats 2 or more)."
+        )
+
+
+def _shown(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Accuracy, interval and number of trainings."""
+    accuracy, low, high = row["accuracy"], row["accuracy_low"], row["accuracy_high"]
+    kept = row["trainings"] - row["diverged"]
+    return (
+        "–" if accuracy is None else f"{accuracy:.1%}",
+        "–" if low is None else f"{low:.1%} to {high:.1%}",
+        f"{kept} of {row['trainings']}" if row["diverged"] else str(kept),
+    )

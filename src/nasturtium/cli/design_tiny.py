@@ -29,16 +29,16 @@ TIGHT = (
 
 @click.command(
     epilog="Example: nasturtium design tiny --sram 256kB --flash 1MB -o runs/tiny, or on real images, nasturtium "
-    "design tiny --sram 64KiB --flash 256KiB --data fashion-mnist --width 0.2 --width 0.3 --resolution 48 --trials 12 "
+    "design tiny --sram 128KiB --flash 256KiB --data fashion-mnist --width 0.2 --width 0.3 --resolution 48 --trials 12 "
     "-o runs/tiny"
 )
-@click.option("--sram", help=f"For activations, like 256kB or 256KiB. {UNITS}.")
-@click.option("--flash", help="For weights, like 1MB or 1MiB.")
-@click.option("--sram-reserve", default="0", help="Of SRAM, for the runtime: TinyEngine takes about 45KiB.")
-@click.option("--flash-reserve", default="0", help="Of flash, for code and quantisation parameters.")
+@click.option("--sram", help=f"Like 256kB or 256KiB. {UNITS}.")
+@click.option("--flash", help="Like 1MB or 1MiB.")
+@click.option("--sram-reserve", default="0", help="Of SRAM, for what the memory model leaves out.")
+@click.option("--flash-reserve", default="0", help="Of flash, for code and what else is left out.")
 @click.option(
     "--engine", type=click.Choice(list(ENGINES)), default=None,
-    help="How memory is used.  [default: tinyengine, the paper's; with --data tflm, which runs the file]",
+    help="How memory is used.  [default: tinyengine, the paper's; with --data tflm, the arena that the file needs]",
 )  # fmt: skip
 @click.option(
     "--width", "widths", type=float, multiple=True, help="Multipliers to scan; repeatable.  [default: 0.2 … 1.0]"
@@ -237,8 +237,8 @@ def _int8(study: nas.Study, folder: Path, task: Any, limits: Limits, given: dict
             pairs(
                 {
                     "int8 file": f"{written.path}, {written.file_bytes:,} B",
-                    "arena": f"{written.arena_bytes:,} B allocated, {written.activation_bytes:,} B of it activations "
-                    f"(modelled {written.modelled_bytes:,} B)",
+                    "arena": f"{written.arena_bytes:,} B allocated, {written.activation_bytes:,} B of it activations; "
+                    f"the search's model said {written.modelled_bytes:,} B",
                     "int8 accuracy": f"{written.int8_accuracy:.1%} in LiteRT (validation)",
                 }
             )

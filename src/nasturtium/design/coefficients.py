@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Generic, NamedTuple
 
 from nasturtium.design.multipliers import Multipliers, compound
@@ -24,6 +25,8 @@ Cost = Callable[[Scaled[Network]], float]
 STEP = 0.05
 """Of the paper's grid: its 1.2, 1.1 and 1.15 stand on it."""
 KINDS = ("depth", "width", "resolution", "compound")
+CHANCE = 0.05
+"""Probability with which networks that are alike would be told apart, over all that were compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +117,14 @@ class Coefficients:
         return self.tried[0]
 
     @property
+    def margin(self) -> float:
+        """By how much a network must fall behind the best to be told from it; see `noise_margin`."""
+        return noise_margin(self.noise, len(self.tried) - 1)
+
+    @property
     def alike(self) -> tuple[Tried, ...]:
         """Those that are not told from the best by the noise, the best included."""
-        return tuple(t for t in self.tried if self.best.score - t.score <= self.noise)
+        return tuple(t for t in self.tried if self.best.score - t.score <= self.margin)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -129,8 +137,22 @@ class Coefficients:
                 }
                 for t in self.tried
             ],
-            "noise": self.noise, "left_out": self.left_out, "stopped": self.stopped,
+            "noise": self.noise, "margin": self.margin, "left_out": self.left_out, "stopped": self.stopped,
         }  # fmt: skip
+
+
+def noise_margin(noise: float, compared: int) -> float:
+    """The least difference of two scores that noise alone does not explain.
+
+    The difference of two scores has `sqrt(2)` times the standard deviation of one; with Bonferroni's correction none of
+    the differences exceeds the margin by chance with probability `1 - CHANCE`. The scores count as normal, and the
+    noise as known: from a few trainings it is itself known roughly only.
+
+    Args:
+        noise: Standard deviation of a score.
+        compared: Differences that are looked at; 1 gives `1.96 * sqrt(2) * noise`.
+    """
+    return NormalDist().inv_cdf(1 - CHANCE / (2 * max(1, compared))) * math.sqrt(2) * noise
 
 
 def find_coefficients(
@@ -147,7 +169,8 @@ def find_coefficients(
     """Search for alpha, beta and gamma at phi = 1.
 
     Points that round to one network are scored once. A further level begins only while the last one gained more than
-    the noise. Cost: the networks of the first level, and at most `keep * (2 * refine + 1)^3` of each further one.
+    noise explains (`noise_margin` of the networks it added). Cost: the networks of the first level, and at most
+    `keep * (2 * refine + 1)^3` of each further one.
 
     Args:
         network: The small network, closed.
@@ -178,12 +201,14 @@ def find_coefficients(
     for level in range(2, where.levels + 1):
         before = work.ordered()[0].score
         centres = [t.multipliers for t in work.ordered()[: where.keep]]
-        if not work.run_level([m for c in centres for m in where.around(c, level)], level):
+        added = work.run_level([m for c in centres for m in where.around(c, level)], level)
+        if not added:
             stopped = f"level {level} has no network that was not tried"
             break
         gain = work.ordered()[0].score - before
-        if gain <= noise and level < where.levels:
-            stopped = f"level {level} gained {gain:.4g}, no more than the noise of {noise:.4g}"
+        margin = noise_margin(noise, added)
+        if gain <= margin and level < where.levels:
+            stopped = f"level {level} gained {gain:.4g}, no more than the noise of {noise:.4g} explains ({margin:.4g})"
             break
     return Coefficients(tuple(work.ordered()), noise, work.left_out, stopped)
 
@@ -269,7 +294,7 @@ def multipliers_of(kind: str, factor: float, coefficients: Multipliers) -> Multi
         coefficients: Alpha, beta, gamma, for "compound": phi is the factor's logarithm to the base of their product.
 
     Raises:
-        InvalidInputError: no such kind, or a factor that is not positive.
+        InvalidInputError: no such kind, a factor that is not positive, or coefficients that make nothing larger.
     """
     if not (isinstance(factor, (int, float)) and 0 < factor < math.inf):
         raise InvalidInputError(f"`factor` must be a positive number, got {factor!r}.")
@@ -282,6 +307,11 @@ def multipliers_of(kind: str, factor: float, coefficients: Multipliers) -> Multi
     if kind != "compound":
         raise InvalidInputError(f"`kind` must be one of {', '.join(KINDS)}, got {kind!r}.")
     alpha, beta, gamma = coefficients
+    if not coefficients.cost > 1:
+        raise InvalidInputError(
+            f"Compound scaling needs `alpha * beta^2 * gamma^2` above 1, got {coefficients.cost:g} from alpha "
+            f"{alpha:g}, beta {beta:g} and gamma {gamma:g}: these make nothing larger."
+        )
     phi = math.log(factor) / math.log(coefficients.cost)
     return compound(phi, alpha=alpha, beta=beta, gamma=gamma, cost=coefficients.cost)
 

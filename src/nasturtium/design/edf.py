@@ -12,7 +12,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -94,9 +94,10 @@ class ErrorSample:
 
     Args:
         name: Of the space.
-        errors: `n` fractions, each network's error; any number that is better when smaller will do.
+        errors: `n`, each network's error; any number that is better when smaller will do.
         complexities: `n`, for example MACs.
         failed: Networks that were drawn and have no error (diverged, out of memory); they are in no distribution.
+        fraction: Whether errors are fractions, which are shown in per cent; None for where all lie in [0, 1].
 
     Raises:
         InvalidInputError: there is no network, the lengths differ, or a number is not finite.
@@ -106,6 +107,12 @@ class ErrorSample:
     errors: tuple[float, ...]
     complexities: tuple[float, ...]
     failed: int = 0
+    fraction: bool | None = None
+
+    @property
+    def in_per_cent(self) -> bool:
+        """Whether errors are shown in per cent."""
+        return _fractions(self.errors) if self.fraction is None else self.fraction
 
     def __post_init__(self) -> None:
         if not self.errors or len(self.errors) != len(self.complexities):
@@ -126,14 +133,19 @@ class ErrorSample:
         if not kept:
             raise InvalidInputError(f"No network of {self.name!r} has a complexity from {low:.4g} to {high:.4g}.")
         errors, complexities = zip(*kept, strict=True)
-        return ErrorSample(name=self.name, errors=errors, complexities=complexities, failed=self.failed)
+        return replace(self, errors=errors, complexities=complexities, fraction=self.in_per_cent)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
             "version": 1, "name": self.name, "errors": list(self.errors), "complexities": list(self.complexities),
-            "failed": self.failed,
+            "failed": self.failed, "in_per_cent": self.in_per_cent,
         }  # fmt: skip
+
+
+def _fractions(errors: ArrayLike) -> bool:
+    values = np.asarray(errors, dtype=float)
+    return bool(((values >= 0) & (values <= 1)).all())
 
 
 class Distribution:
@@ -143,6 +155,7 @@ class Distribution:
         errors: `(n,)`.
         weights: `(n,)`, not negative, sum above 0 (they are divided by it); None for equal ones.
         name: Of the space.
+        fraction: See `ErrorSample`.
 
     Raises:
         InvalidInputError: the lengths differ, or a number is unusable.
@@ -153,7 +166,9 @@ class Distribution:
         (0.25, 0.25, 0.2, 0.3)
     """
 
-    def __init__(self, errors: ArrayLike, weights: ArrayLike | None = None, *, name: str = "") -> None:
+    def __init__(
+        self, errors: ArrayLike, weights: ArrayLike | None = None, *, name: str = "", fraction: bool | None = None
+    ) -> None:
         values = np.asarray(errors, dtype=float)
         mass = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
         if values.ndim != 1 or not len(values) or mass.shape != values.shape:
@@ -162,6 +177,7 @@ class Distribution:
             raise InvalidInputError("Errors and weights must be finite, and weights not negative and not all 0.")
         order = np.argsort(values, kind="stable")
         self.name = name
+        self.in_per_cent = _fractions(values) if fraction is None else fraction
         self.errors: Floats = values[order]
         self.weights: Floats = mass[order] / mass.sum()
         self._cumulated = np.minimum(np.concatenate([[0.0], np.cumsum(self.weights)]), 1.0)
@@ -179,8 +195,9 @@ class Distribution:
 
     @property
     def label(self) -> str:
-        """For a legend: the name and `[smallest | mean error]`, in per cent, as in the paper's figures."""
-        return f"{self.name} [{100 * self.minimum:.1f}|{100 * self.mean:.1f}]".strip()
+        """For a legend: the name and `[smallest | mean error]`, as in the paper's figures; fractions in per cent."""
+        ends = (f"{100 * x:.1f}" if self.in_per_cent else f"{x:.4g}" for x in (self.minimum, self.mean))
+        return f"{self.name} [{'|'.join(ends)}]".strip()
 
     def below(self, error: float) -> float:
         """F(error): the share of networks with an error strictly below."""
@@ -253,5 +270,5 @@ def normalized(
             weights = complexity_weights(sample.complexities, edges)
         except InvalidInputError as error:
             raise InvalidInputError(f"The space {sample.name!r}: {error}") from error
-        found.append(Distribution(sample.errors, weights, name=sample.name))
+        found.append(Distribution(sample.errors, weights, name=sample.name, fraction=sample.in_per_cent))
     return kept, edges, tuple(found)

@@ -1,20 +1,22 @@
 """What a network takes of a microcontroller: SRAM, flash and MACs, quickly for many networks of one space.
 
-A chain of blocks (`Sequential`, `Repeat`) is worked out block by block, each remembered with the shape that it meets,
-so that a network costs little more than a look-up of its blocks. The numbers are those of `Graph.peak_memory`,
-`Graph.flash_memory` and `Graph.macs` exactly; whatever is no chain is traced whole.
+Under TinyEngine's model a chain of blocks (`Sequential`, `Repeat`) is worked out block by block, each remembered with
+the shape that it meets, so that a network costs little more than a look-up of its blocks. The numbers are those of
+`Graph.peak_memory`, `Graph.flash_memory` and `Graph.macs` exactly; whatever is no chain is traced whole. So is every
+network under TensorFlow Lite Micro, whose planner and whose own structures look at all of it: some milliseconds each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from nasturtium.blocks import Repeat, Sequential
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.graph import Graph, trace
 from nasturtium.graph.operations import BatchNorm, Input, TrainingOnly
+from nasturtium.hardware.micro import predict_arena, predict_flash
 from nasturtium.space import Architecture, Block
 
 Shape = tuple[int, ...]
@@ -29,43 +31,96 @@ class Footprint(NamedTuple):
     macs: int
     """Multiply-accumulates of one inference."""
     sram: int
-    """Bytes of activations at the worst moment, int8, as the engine schedules them."""
+    """Bytes of SRAM that the engine's model counts: activations alone, or the whole arena."""
     flash: int
-    """Bytes of int8 weights and int32 biases; no code, no quantisation parameters."""
+    """Bytes of flash that it counts: int8 weights and int32 biases, with the scales of channels or without; no code."""
+
+
+class Engine(Protocol):
+    """How a runtime for microcontrollers uses memory."""
+
+    @property
+    def title(self) -> str:
+        """In words, for people."""
+        ...
+
+    @property
+    def by_block(self) -> bool:
+        """Whether a chain takes the most SRAM that one of its blocks takes, and the sum of their flash."""
+        ...
+
+    def sram(self, graph: Graph) -> int:
+        """Bytes of SRAM: int8, batch 1."""
+        ...
+
+    def flash(self, graph: Graph) -> int:
+        """Bytes of flash: int8."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """How a runtime for microcontrollers uses memory: the arguments of `Graph.peak_memory`."""
+class Scheduled:
+    """Activations at the worst moment, by the arguments of `Graph.peak_memory`; weights and biases."""
 
     title: str
-    """In words, for people."""
     convention: str
     inplace_depthwise: bool
 
+    @property
+    def by_block(self) -> bool:
+        """Yes."""
+        return True
+
     def sram(self, graph: Graph) -> int:
-        """Bytes of activations at the worst moment: int8, batch 1."""
+        """Bytes of activations, without the runtime's own buffers."""
         return graph.peak_memory(convention=self.convention, inplace_depthwise=self.inplace_depthwise)
 
+    def flash(self, graph: Graph) -> int:
+        """Bytes of weights and biases."""
+        return graph.flash_memory()
 
-ENGINES = {
-    "tinyengine": Engine(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreted:
+    """TensorFlow Lite Micro with its reference kernels: `hardware.predict_arena` and `hardware.predict_flash`."""
+
+    title: str
+
+    @property
+    def by_block(self) -> bool:
+        """No: the planner places the tensors of the whole network, and each adds to the interpreter's structures."""
+        return False
+
+    def sram(self, graph: Graph) -> int:
+        """Bytes of the whole arena, with 64-bit pointers.
+
+        Raises:
+            IncompatibleError: an operation that does not run there.
+        """
+        return predict_arena(graph).total
+
+    def flash(self, graph: Graph) -> int:
+        """Bytes of weights, biases and the scales of channels; the file's structure and the code come on top."""
+        return predict_flash(graph).total
+
+
+ENGINES: dict[str, Engine] = {
+    "tinyengine": Scheduled(
         title="TinyEngine: each convolution's input and output and the waiting residual, depthwise in place",
         convention="conv_in_out",
         inplace_depthwise=True,
     ),
-    "conv_in_out": Engine(
+    "conv_in_out": Scheduled(
         title="each convolution's input and output and the waiting residual",
         convention="conv_in_out",
         inplace_depthwise=False,
     ),
-    "tflm": Engine(
-        title="TensorFlow Lite Micro: tensors alive in the given order, without the interpreter's own structures",
-        convention="liveness",
-        inplace_depthwise=False,
+    "tflm": Interpreted(
+        title="TensorFlow Lite Micro, reference kernels: the whole arena, with copies for padding and the "
+        "interpreter's structures"
     ),
 }
-"""By name. The first two are MCUNet's published models; the last is what a `.tflite` file needs."""
+"""By name. The first two are MCUNet's published models of activations; the last is the arena of a `.tflite` file."""
 
 
 def engine_named(name: str) -> Engine:
@@ -97,6 +152,7 @@ class Footprints:
     Raises:
         UnknownNameError: no engine of that name.
         InvalidInputError: the input is not one shape of positive integers.
+        IncompatibleError: the engine cannot run an operation of a network (when it is called).
 
     Example:
         >>> import nasturtium as nas
@@ -112,7 +168,7 @@ class Footprints:
         if not isinstance(inputs, tuple) or not inputs or any(type(n) is not int or n < 1 for n in inputs):
             raise InvalidInputError(f"`inputs` must be one shape such as (3, 160, 160), got {inputs!r}.")
         self.inputs = inputs
-        self.engine = engine if isinstance(engine, Engine) else engine_named(engine)
+        self.engine = engine_named(engine) if isinstance(engine, str) else engine
         self.context = context
         self._parts: dict[tuple[Block, Shape], _Part | None] = {}
 
@@ -124,6 +180,8 @@ class Footprints:
             ShapeError: the input does not fit an operation.
         """
         block = network.block if isinstance(network, Architecture) else network
+        if not self.engine.by_block:
+            return self._whole(block)
         macs = sram = flash = 0
         shape = self.inputs
         for item in _chain(block):
@@ -157,7 +215,7 @@ class Footprints:
         return self._of(trace(block, self.inputs, **self.context))
 
     def _of(self, graph: Graph) -> Footprint:
-        return Footprint(graph.macs, self.engine.sram(graph), graph.flash_memory())
+        return Footprint(graph.macs, self.engine.sram(graph), self.engine.flash(graph))
 
 
 def _chain(block: Any) -> Iterator[Block]:

@@ -20,8 +20,8 @@ from nasturtium.trial.types import FULL, Fidelity
 
 VERSION = 1
 
-SRAM = Metric(name="sram", unit="bytes", cheap=True, description="activations in SRAM, int8, as the engine schedules")
-FLASH = Metric(name="flash", unit="bytes", cheap=True, description="int8 weights and int32 biases, without code")
+SRAM = Metric(name="sram", unit="bytes", cheap=True, description="SRAM, int8, by the engine's model")
+FLASH = Metric(name="flash", unit="bytes", cheap=True, description="flash, int8, by the engine's model, without code")
 
 _COSTS = ("params", "macs", "activations", "peak_memory", "irregularity", "kernels")
 

@@ -24,9 +24,9 @@ from nasturtium.report.figures import MUTED, style
 from nasturtium.report.page import LOGO, STYLE
 
 LEGEND_NOTE = (
-    "In the legend [min|mean] are the smallest and the mean error of a space's networks, in per cent, as in the paper. "
-    "They are not the two numbers of a sentence “x % of the models have an error above y %”, as a lecture that shows "
-    "these figures reads them: that share is 1 - F(y), and is read off the curve."
+    "In the legend [min|mean] are the smallest and the mean error of a space's networks (fractions in per cent), as in "
+    "the paper. They are not the two numbers of a sentence “x % of the models have an error above y %”, as a lecture "
+    "that shows these figures reads them: that share is 1 - F(y), and is read off the curve."
 )
 """What the two numbers in a legend of error distributions mean."""
 
@@ -79,19 +79,20 @@ def edf_figure(distributions: Sequence[Distribution], comparison: SpaceCompariso
     """Error distributions: the farther left and up, the better; legends are `name [min|mean]`.
 
     Args:
-        distributions: Of the spaces, with fractions as errors.
+        distributions: Of the spaces; their errors are in per cent where all are fractions.
         comparison: Of two of them; its greatest distance is drawn.
 
     Reference:
         Radosavovic et al. (2020), arXiv 2003.13678, figure 5.
     """
     figure = go.Figure()
+    form = _form(distributions)
     for number, found in enumerate(distributions):
         x, y = found.curve()
         above = [found.above(e) for e in x]
         figure.add_scatter(
             x=x, y=y, mode="lines", name=found.label, line={**_line(number), "shape": "hv"}, customdata=above,
-            hovertemplate=f"<b>{found.name}</b>: %{{y:.1%}} have an error of at most %{{x:.1%}}, "
+            hovertemplate=f"<b>{found.name}</b>: %{{y:.1%}} have an error of at most %{{x:{form}}}, "
             "%{customdata:.1%} a greater one<extra></extra>",
         )  # fmt: skip
     if comparison is not None and len(distributions) >= 2:
@@ -101,7 +102,7 @@ def edf_figure(distributions: Sequence[Distribution], comparison: SpaceCompariso
             name=f"D = {comparison.statistic:.3f}, p = {comparison.p_value:.2g}", hoverinfo="skip",
         )  # fmt: skip
     style(figure, "error", "share of networks, by weight", height=480)
-    figure.update_xaxes(tickformat=".0%")
+    figure.update_xaxes(tickformat=".0%" if form == ".1%" else "")
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
     _legend_below(figure)
     return figure
@@ -114,16 +115,22 @@ def best_of_figure(distributions: Sequence[Distribution], most: int = 100) -> go
         Radosavovic et al. (2019), arXiv 1905.13214, section 5.3.
     """
     figure = go.Figure()
+    form = _form(distributions)
     counts = np.unique(np.geomspace(1, most, 40).round())
     for number, found in enumerate(distributions):
         figure.add_scatter(
             x=counts, y=found.best_of(counts), mode="lines", name=found.name, line=_line(number),
-            hovertemplate=f"<b>{found.name}</b>: best of %{{x}} has %{{y:.1%}}<extra></extra>",
+            hovertemplate=f"<b>{found.name}</b>: best of %{{x}} has %{{y:{form}}}<extra></extra>",
         )  # fmt: skip
     style(figure, "networks drawn", "expected smallest error", height=400)
     figure.update_xaxes(type="log", dtick="D1")
-    figure.update_yaxes(tickformat=".1%")
+    figure.update_yaxes(tickformat=form)
     return figure
+
+
+def _form(distributions: Sequence[Distribution]) -> str:
+    """Of an error: per cent where all are fractions."""
+    return ".1%" if all(d.in_per_cent for d in distributions) else ".4g"
 
 
 def scaling_figure(points: Sequence[ScalingPoint]) -> go.Figure:

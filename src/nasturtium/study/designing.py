@@ -13,6 +13,7 @@ from typing import Any
 
 from nasturtium.blocks import Sequential
 from nasturtium.design.edf import ErrorSample
+from nasturtium.design.lines import append_line, read_lines
 from nasturtium.design.scaling import Scaled
 from nasturtium.design.tiny import Limits
 from nasturtium.errors import InvalidInputError, StoreError, TrialError
@@ -33,6 +34,8 @@ PROBED = 300
 """Networks drawn of each space to see what complexities it holds."""
 CUT = 0.05
 """Share of these that is left out at either end of the common range."""
+FRESH = 1_000_000
+"""From the first seed of a score to the first seed of fresh trainings."""
 
 
 # Error distributions
@@ -126,13 +129,17 @@ def measured_sample(
 
 
 def sample_of(study: Study, name: str, *, complexity: str = "macs", metric: str = "accuracy") -> ErrorSample:
-    """The errors of a study's trials; for a random search, a sample of its space."""
+    """The errors of a study's trials; for a random search, a sample of its space.
+
+    Errors are fractions where the metric is "accuracy", and plain numbers otherwise.
+    """
     done = [t for t in study.trials if t.state == "completed" and t.fidelity.is_full]
     return ErrorSample(
         name=name,
         errors=tuple(1 - t.metrics[metric] if metric == "accuracy" else t.metrics[metric] for t in done),
         complexities=tuple(t.metrics[complexity] for t in done),
         failed=len(study.trials) - len(done),
+        fraction=metric == "accuracy",
     )
 
 
@@ -156,13 +163,15 @@ def specialize(
         space: That the first stage picked.
         task: The data, real images.
         limits: Of the device.
-        engine: How memory is used; see `design.footprint.ENGINES`. What a `.tflite` needs is "tflm".
+        engine: How memory is used; see `design.footprint.ENGINES`. Under "tflm" the limit of SRAM holds for the whole
+            arena that the `.tflite` file is expected to need, under the others for activations alone.
         estimator: What measures; None for `Trained(epochs=10)`.
         **search_arguments: Of `nas.search`: strategy, trials, seed, study, workers …
 
     Raises:
         InfeasibleError: no network of the space fits.
         InvalidInputError: there is no limit, or an argument cannot be used.
+        IncompatibleError: the engine cannot run an operation of a network.
 
     Notes:
         Differs from the paper: networks are trained one by one, or by any estimator, where the paper trains a
@@ -196,7 +205,8 @@ class ScaledAccuracy:
         estimator: What measures.
         seed: Of the first training; the next has the next.
         repeats: Trainings of each network; the score is their mean.
-        path: A file of JSON lines with what was measured, read and continued; None for none.
+        path: A file of JSON lines with what was measured, read and continued; None for none. A training that diverged
+            is kept as such.
 
     Raises:
         StoreError: the file cannot be read.
@@ -209,24 +219,36 @@ class ScaledAccuracy:
             raise InvalidInputError(f"`repeats` must be at least 1, got {repeats!r}.")
         self.task, self.estimator, self.seed, self.repeats, self.path = task, estimator, seed, repeats, path
         self._known: dict[str, float] = {}
-        if path is not None and path.is_file():
+        if path is not None:
             self._read(path)
 
     def __call__(self, scaled: Scaled[Any]) -> float:
         """Mean accuracy on validation.
 
         Raises:
-            TrialError: every training failed.
+            TrialError: every training diverged, or one failed in another way.
         """
         values = [x for x in self.values(scaled) if x == x]
         if not values:
-            raise TrialError("Every training of this scaled network failed.", kind="diverged")
+            raise TrialError("Every training of this scaled network diverged.", kind="diverged")
         return statistics.fmean(values)
 
-    def values(self, scaled: Scaled[Any], repeats: int | None = None) -> list[float]:
-        """Accuracy of each training; NaN for one that failed."""
+    def values(self, scaled: Scaled[Any], repeats: int | None = None, *, fresh: bool = False) -> list[float]:
+        """Accuracy of each training; NaN for one that diverged.
+
+        Args:
+            scaled: The network and its input.
+            repeats: Trainings; None for those of the score.
+            fresh: Whether to train with other seeds than those of the score: what a network that was picked by its
+                score is judged by.
+
+        Raises:
+            TrialError: a training failed and did not diverge (memory, time, a crash). It is not kept: run again.
+            InvalidInputError: the estimator measures no accuracy.
+        """
         architecture = self._resized(scaled)
-        return [self._one(architecture, self.seed + k) for k in range(repeats or self.repeats)]
+        first = self.seed + (FRESH if fresh else 0)
+        return [self._one(architecture, first + k) for k in range(repeats or self.repeats)]
 
     def noise(self, scaled: Scaled[Any], repeats: int) -> float:
         """Standard deviation of the score over repeated trainings of a network, from so many of them.
@@ -236,7 +258,9 @@ class ScaledAccuracy:
         """
         values = [x for x in self.values(scaled, repeats) if x == x]
         if len(values) < 2:
-            raise InvalidInputError(f"A standard deviation needs two trainings, got {len(values)} that did not fail.")
+            raise InvalidInputError(
+                f"A standard deviation needs two trainings, got {len(values)} that did not diverge."
+            )
         return statistics.stdev(values) / math.sqrt(self.repeats)
 
     def _resized(self, scaled: Scaled[Any]) -> Architecture:
@@ -249,29 +273,25 @@ class ScaledAccuracy:
         key = hashlib.sha256(words.encode()).hexdigest()
         if key not in self._known:
             try:
-                found = self.estimator.estimate(architecture, FULL, Job(task=self.task, seed=seed, threads=1))
-                value = float(found["accuracy"])
-            except TrialError:
-                value = math.nan
-            self._known[key] = value
-            self._append(key, value)
+                job = Job(task=self.task, seed=seed, threads=1)
+                found = dict(self.estimator.estimate(architecture, FULL, job))
+            except TrialError as error:
+                if error.kind != "diverged":
+                    raise
+                found = {"accuracy": math.nan}
+            if "accuracy" not in found:
+                raise InvalidInputError(
+                    f"The estimator must measure accuracy to score scaled networks, got {', '.join(sorted(found))}."
+                )
+            value = self._known[key] = float(found["accuracy"])
+            if self.path is not None:
+                append_line(self.path, {"key": key, "accuracy": None if math.isnan(value) else value})
         return self._known[key]
 
-    def _append(self, key: str, value: float) -> None:
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"key": key, "accuracy": None if math.isnan(value) else value}) + "\n")
-
     def _read(self, path: Path) -> None:
-        lines = path.read_text().splitlines()
-        for number, line in enumerate(lines, 1):
+        for number, record in enumerate(read_lines(path), 1):
             try:
-                record = json.loads(line)
                 value = record["accuracy"]
                 self._known[record["key"]] = math.nan if value is None else float(value)
             except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines):
-                    return  # the line that a kill cut short; it is measured again
-                raise StoreError(f"Line {number} of {str(path)!r} is no measurement: {error}.") from error
+                raise StoreError(f"Line {number} of {str(path)!r} is no measurement: {error!r}.") from error

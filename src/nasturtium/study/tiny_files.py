@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasturtium.design.tiny import Limits
-from nasturtium.errors import InfeasibleError
+from nasturtium.errors import InfeasibleError, InvalidInputError
 from nasturtium.tasks import Task
 
 if TYPE_CHECKING:
@@ -25,13 +25,15 @@ class Int8File:
         trial: Of the study.
         path: The `.tflite` file.
         file_bytes: Its size: what it takes of flash, beside the interpreter's code.
-        arena_bytes: SRAM that TensorFlow Lite Micro allocated, with its structures for 64-bit pointers: an upper bound.
+        arena_bytes: SRAM that TensorFlow Lite Micro allocated, with its reference kernels and structures for 64-bit
+            pointers. An upper bound for a board with the same kernels, and none for one with optimised kernels.
+        margin_bytes: Of SRAM, kept free beside the arena, for the scratch buffers of such kernels.
         activation_bytes: The part of it that holds activations.
-        modelled_bytes: What the search took for the activations.
+        modelled_bytes: What the search's model of memory said: the arena under "tflm", activations under the others.
         accuracy: On validation, of the network in PyTorch.
         int8_accuracy: On validation, of the file in LiteRT.
-        fits: Whether the arena keeps to the SRAM (its reserve stands for what the arena holds beside activations), and
-            the file to the flash less its reserve.
+        fits: Whether the arena and the margin keep to the SRAM less its reserve, and the file to the flash less its
+            reserve. It holds under `assumption`.
     """
 
     trial: int
@@ -43,10 +45,19 @@ class Int8File:
     accuracy: float
     int8_accuracy: float
     fits: bool
+    margin_bytes: int = 0
+
+    @property
+    def assumption(self) -> str:
+        """Under which it fits, for people."""
+        return (
+            f"TensorFlow Lite Micro's reference kernels and a margin of {self.margin_bytes:,} B of SRAM; optimised "
+            "kernels (CMSIS-NN, ESP-NN) ask for scratch buffers on top"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {**asdict(self), "version": 1, "path": self.path.name}
+        return {**asdict(self), "version": 1, "path": self.path.name, "assumption": self.assumption}
 
 
 def write_fitting(
@@ -55,6 +66,7 @@ def write_fitting(
     task: Task,
     limits: Limits,
     *,
+    margin: int = 0,
     report: Callable[[Int8File], None] = lambda _: None,
 ) -> Int8File:
     """Write the most accurate network of a search as an int8 `.tflite` file that really fits.
@@ -67,18 +79,22 @@ def write_fitting(
         folder: Where to; the files of the last one that was tried stay there.
         task: The study's; its train images calibrate, its validation images measure. Test stays unseen.
         limits: Of the device.
+        margin: Bytes of SRAM to keep free beside the measured arena, for kernels that need scratch buffers.
         report: Called with each file that was tried.
 
     Raises:
         MissingExtraError: the extra `tinyml` is not installed.
         ExportError: a network cannot be converted.
         InfeasibleError: none fits; names the nearest.
+        InvalidInputError: the margin is negative.
     """
+    if margin < 0:
+        raise InvalidInputError(f"`margin` must be at least 0 bytes, got {margin!r}.")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     tried: list[Int8File] = []
     for member in sorted(study.feasible(), key=lambda m: -m.metrics["accuracy"]):
-        found = _written(member, target, task, limits)
+        found = _written(member, target, task, limits, margin)
         report(found)
         if found.fits:
             return found
@@ -91,12 +107,13 @@ def write_fitting(
         else ""
     )
     raise InfeasibleError(
-        f"None of the {len(tried)} networks that met the modelled limits fits {limits} as a .tflite file{said}. Search "
+        f"None of the {len(tried)} networks that met the modelled limits fits {limits} as a .tflite file, with a "
+        f"margin of {margin:,} B of SRAM{said}. Search "
         "with a larger reserve of SRAM or flash, so that the interpreter's own part has room."
     )
 
 
-def _written(member: Member, folder: Path, task: Task, limits: Limits) -> Int8File:
+def _written(member: Member, folder: Path, task: Task, limits: Limits, margin: int) -> Int8File:
     from nasturtium.estimators import load_weights  # noqa: PLC0415  (PyTorch)
     from nasturtium.graph import trace  # noqa: PLC0415
     from nasturtium.hardware import arena, quantize, tflite  # noqa: PLC0415
@@ -117,6 +134,7 @@ def _written(member: Member, folder: Path, task: Task, limits: Limits) -> Int8Fi
         modelled_bytes=int(member.metrics["sram"]),
         accuracy=member.metrics["accuracy"],
         int8_accuracy=judged.accuracy,
-        fits=(limits.sram is None or measured.total <= limits.sram)
+        fits=(limits.sram is None or measured.total + margin <= limits.sram - limits.sram_reserve)
         and (limits.flash is None or written.bytes <= limits.flash - limits.flash_reserve),
+        margin_bytes=margin,
     )
