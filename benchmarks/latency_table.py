@@ -38,10 +38,11 @@ def compared(plan: ProfilePlan, table: LatencyTable) -> dict[str, Any]:
     plain = fit_additive([row.kernels for row in table.fitted], [row.seconds for row in table.fitted], "sum")
     learning = [task.graph for task in plan.tasks if task.use == "fit"]
     held = [task.graph for task in plan.tasks if task.use == "held_out"]
-    features = GraphFeatures.fitted([*learning, *held])  # kinds only, no times
     rows = [Measured(graph, row.seconds) for graph, row in zip(learning, table.fitted, strict=True)]
-    predictor = fit_predictor(plan.device, rows, features=features, held_out=0.0)
-    guesses = [predictor.predict(graph).seconds for graph in held]
+    predictor = fit_predictor(plan.device, rows, held_out=0.0)
+    assert isinstance(predictor.features, GraphFeatures)
+    read = [number for number, graph in enumerate(held) if predictor.features.reads(graph)]
+    guesses = [predictor.predict(held[number]).seconds for number in read]
     assert table.error is not None
     return {
         "device": plan.device.to_dict(),
@@ -49,7 +50,9 @@ def compared(plan: ProfilePlan, table: LatencyTable) -> dict[str, Any]:
         "fit": table.fit.to_dict(),
         "sum": error_report([plain(row.kernels) for row in table.held_out], times).to_dict(),
         "table": table.error.to_dict(),
-        "predictor": error_report(guesses, times, training=len(rows)).to_dict(),
+        "predictor": error_report(
+            guesses, [times[number] for number in read], training=len(rows), unreadable=len(held) - len(read)
+        ).to_dict(),
         "milliseconds": [1e3 * min(times), 1e3 * max(times)],
     }
 

@@ -12,12 +12,22 @@ import pytest
 import torch
 
 import nasturtium as nas
-from nasturtium.errors import IncompatibleError, InvalidInputError
+from nasturtium.errors import IncompatibleError, InvalidInputError, TrialError
 from nasturtium.graph import Graph
-from nasturtium.hardware import Device, LatencyTable, Measured, device, model_from_dict, plan_profile, profile
+from nasturtium.hardware import (
+    Device,
+    LatencyTable,
+    Measured,
+    device,
+    model_from_dict,
+    plan_profile,
+    profile,
+    read_table,
+)  # fmt: skip
 from nasturtium.hardware.additive import GROUPS, Sum, fit_additive
 from nasturtium.hardware.kernels import Kernel, kernels
 from nasturtium.hardware.latency import LatencyModel
+from nasturtium.hardware.profiling import machine_of
 from nasturtium.space.lowering import lower
 from nasturtium.supernets import ExpectedCost
 
@@ -114,6 +124,40 @@ def test_the_reference_kernel_is_kept(plan, tmp_path: Path) -> None:
     assert set(seen) == {0.25}
 
 
+def test_a_finished_profile_is_read_without_touching_it(plan, table: LatencyTable, tmp_path: Path) -> None:
+    """Neither its space nor a device is needed, and a line that was cut stays as it is."""
+    path = tmp_path / "table.jsonl"
+    assert read_table(path) == table
+    lines = path.read_text().splitlines(keepends=True)
+    (tmp_path / "part.jsonl").write_text("".join(lines[:-1]) + '{"use": "kernel", "ke')
+    before = (tmp_path / "part.jsonl").read_bytes()
+    with pytest.raises(InvalidInputError, match=f"not finished: 1 of {len(plan.tasks)}"):
+        read_table(tmp_path / "part.jsonl")
+    assert (tmp_path / "part.jsonl").read_bytes() == before
+    for text, message in (("", "is empty"), ("{}\n", "is no profile"), (lines[0] + "1\n", "no measurement")):
+        (tmp_path / "no.jsonl").write_text(text)
+        with pytest.raises(InvalidInputError, match=message):
+            read_table(tmp_path / "no.jsonl")
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        read_table(tmp_path / "none.jsonl")
+
+
+def test_a_profile_does_not_go_on_on_another_machine(plan, tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    here = {"processor": "Brand X", "versions": {"onnxruntime": "1.0", "numpy": "2.0"}}
+    with pytest.raises(KeyboardInterrupt):
+        profile(plan, path, measure=Clock(stop=12), machine=lambda _: here)
+    for other in ({**here, "processor": "Brand Y"}, {**here, "versions": {"onnxruntime": "1.1", "numpy": "2.0"}}):
+        with pytest.raises(IncompatibleError, match=r"machine: .*Brand X.* there, .*Brand .* now"):
+            profile(plan, path, measure=Clock(), machine=lambda _, other=other: other)
+    found = profile(plan, path, measure=Clock(), machine=lambda _: here)
+    assert (found.machine, dict(found.versions)) == ("Brand X", here["versions"])
+    assert found.source.endswith("each measured once on Brand X (numpy 2.0, onnxruntime 1.0)")
+    assert model_from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert set(machine_of(device("cpu"))["versions"]) == {"python", "onnxruntime"}
+    assert set(machine_of(device("cpu-eager"))["versions"]) == {"python", "torch"}
+
+
 def test_another_profile_in_the_file_is_refused(plan, tmp_path: Path) -> None:
     profile(plan, tmp_path / "table.jsonl", measure=Clock())
     other = plan_profile(SPACE, device("cpu-eager"), SHAPE, name="small", context=CONTEXT, fit=0, held_out=0, seed=1)
@@ -132,6 +176,39 @@ def test_a_kernel_that_cannot_be_measured_is_named(plan, tmp_path: Path) -> None
 
     with pytest.raises(InvalidInputError, match=r"(depthwise|whole network).* cannot be measured on 'cpu': no such"):
         profile(plan, tmp_path / "table.jsonl", measure=measure)
+
+
+def test_one_that_fails_costs_no_other_its_measurement(plan, tmp_path: Path) -> None:
+    path, bad = tmp_path / "table.jsonl", plan.tasks[1].graph.canonical_hash
+
+    def measure(graphs: Sequence[Graph], on: Device, reference: float | None) -> list[Time]:
+        if any(graph.canonical_hash == bad for graph in graphs):
+            raise InvalidInputError("no such operation here.")
+        return [Time(1e-3) for _ in graphs]
+
+    with pytest.raises(InvalidInputError, match="cannot be measured on 'cpu': no such"):
+        profile(plan, path, measure=measure, batch=4)
+    assert len(path.read_text().splitlines()) == 1 + 3
+
+
+def test_an_agent_that_is_gone_is_no_fault_of_a_network(plan, tmp_path: Path) -> None:
+    calls = []
+
+    def measure(graphs: Sequence[Graph], on: Device, reference: float | None) -> list[Time]:
+        calls.append(len(graphs))
+        raise TrialError("The agent cannot be reached.", "worker")
+
+    with pytest.raises(TrialError, match="cannot be reached"):
+        profile(plan, tmp_path / "table.jsonl", measure=measure, batch=4)
+    assert calls == [4]
+
+
+def test_equal_graphs_are_one_network() -> None:
+    """Two decisions that make no difference to the graph; so nothing is fitted on and held out at once."""
+    space = nas.Space(nas.Sequential(nas.one_of(nas.Identity(), nas.Identity(), name="a"), nas.Conv(nas.one_of(2, 3))))
+    plan = plan_profile(space, device("cpu"), SHAPE, fit=2, held_out=2)
+    assert len({t.graph.canonical_hash for t in plan.tasks if t.use != "kernel"}) == 2
+    assert sum(t.use != "kernel" for t in plan.tasks) == 2
 
 
 def test_an_unchecked_table_is_refused(tmp_path: Path) -> None:
@@ -161,13 +238,29 @@ def test_json(table: LatencyTable) -> None:
 
 def test_finalists_correct_a_table(table: LatencyTable) -> None:
     """A device that became half as fast: what is measured then moves the fit."""
+    held = {row.graph for row in table.held_out}
     graphs = [nas.trace(a, SHAPE, **CONTEXT) for a in SPACE.enumerate()]
+    graphs = [graph for graph in graphs if graph.canonical_hash not in held]
     slower = table.corrected([Measured(graph, 2 * seconds_of(graph)) for graph in graphs])
     before, after = table.predict(graphs[0]).seconds, slower.predict(graphs[0]).seconds
     assert 1.1 * before < after <= 2.1 * before
     assert slower.error is not None
     assert table.error is not None
     assert slower.error.rmspe > table.error.rmspe  # the held-out networks were measured before
+
+
+def test_a_table_is_not_judged_by_networks_that_corrected_it(plan, table: LatencyTable) -> None:
+    held = [t.graph for t in plan.tasks if t.use == "held_out"]
+    better = table.corrected([Measured(graph, seconds_of(graph)) for graph in held[:5]])
+    assert better.error is not None
+    assert better.error.networks == len(held) - 5
+    assert len(better.unseen) == len(held) - 5
+    known = model_from_dict(json.loads(json.dumps(better.to_dict())))
+    assert known.error == better.error
+    all_seen = table.corrected([Measured(graph, seconds_of(graph)) for graph in held])
+    assert all_seen.error is None
+    assert all_seen.predict(held[0]).high == float("inf")  # it still predicts, but claims nothing
+    assert "among the fitted ones" in all_seen.text
 
 
 def test_the_expected_latency_is_the_mean_over_networks(table: LatencyTable) -> None:
@@ -216,6 +309,35 @@ def test_losses_take_a_table(table: LatencyTable) -> None:
 
     assert DARTS(cost=table.cost, cost_weight=0.1).cost is not None
     assert ProxylessNAS(cost=table.cost, reference=1e-2, penalty=MultipliedLog()).cost is not None
+
+
+def test_a_study_stores_a_table(table: LatencyTable) -> None:
+    """Whole, and restored to the same expected latency."""
+    from nasturtium.study import codec
+    from nasturtium.supernets import DARTS, ProxylessNAS
+    from nasturtium.supernets.stored_cost import cost_facts, cost_from_json, cost_to_json
+
+    method = ProxylessNAS(cost=table.cost, reference=1e-2)
+    again = codec.restore(json.loads(json.dumps(codec.describe(method, "method"))), "method")
+    assert again == method
+    darts = DARTS(cost=table.cost, cost_weight=0.1)
+    assert codec.restore(json.loads(json.dumps(codec.describe(darts, "searcher"))), "searcher") == darts
+    assert darts.facts(SPACE)["cost_code"] is None  # the settings have all of it
+    graph = lower(SPACE, SHAPE, **CONTEXT)
+    first, second = (ExpectedCost(graph, cost) for cost in (method.cost, again.cost))
+    even = {name: torch.full((n,), 1 / n, dtype=torch.float64) for name, n in first.decisions.items()}
+    assert first(even).item() == pytest.approx(second(even).item(), rel=1e-12)
+    assert cost_facts(again.cost) == cost_facts(method.cost)
+    slower = table.corrected(
+        [Measured(t, 2 * seconds_of(t)) for t in [nas.trace(next(SPACE.enumerate()), SHAPE, **CONTEXT)]]
+    )
+    assert cost_facts(slower.cost) != cost_facts(table.cost)
+    with pytest.raises(InvalidInputError, match="lacks something"):
+        cost_from_json({"latency_table": {"device": "cpu"}})
+    data = cost_to_json(table.cost)
+    del data["latency_table"]["fit"]["slopes"]["linear"]
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        cost_from_json(data)
 
 
 # Adding up

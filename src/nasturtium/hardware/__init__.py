@@ -18,6 +18,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "latency": ("LatencyModel", "Measured", "Prediction", "model_from_dict"),
     "open_kernels": ("KernelList", "space_kernels"),
     "predictor": ("LatencyPredictor", "fit_predictor"),
+    "profile_file": ("read_table",),
     "profiling": ("ProfilePlan", "plan_profile", "profile"),
     "report": ("ErrorReport", "error_report"),
     "table": ("LatencyTable",),
@@ -89,6 +90,7 @@ __all__ = [
     "profile",
     "quantize_onnx",
     "quantize_tflite",
+    "read_table",
     "smallest_arena",
     "space_kernels",
     "transfer_predictor",
@@ -108,6 +110,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.hardware.micro import ArenaPrediction, FlashPrediction, predict_arena, predict_flash
     from nasturtium.hardware.open_kernels import KernelList, space_kernels
     from nasturtium.hardware.predictor import LatencyPredictor, fit_predictor
+    from nasturtium.hardware.profile_file import read_table
     from nasturtium.hardware.profiling import ProfilePlan, plan_profile, profile
     from nasturtium.hardware.quantize import OnnxNetwork, Quantized, calibration_images, evaluate_runtime, quantize_onnx
     from nasturtium.hardware.report import ErrorReport, error_report

@@ -55,6 +55,19 @@ class AdditiveFit:
         """Plain JSON."""
         return {**asdict(self), "slopes": dict(self.slopes)}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AdditiveFit:
+        """Inverse of `to_dict`.
+
+        Raises:
+            InvalidInputError: fields are missing or unknown, or a group has no slope.
+        """
+        try:
+            found = cls(**{**data, "slopes": {group: float(data["slopes"][group]) for group in GROUPS}})
+        except (KeyError, TypeError) as error:
+            raise InvalidInputError(f"A fit of kernels cannot be read: {error!r} in {data!r}.") from error
+        return found
+
 
 FORMS: Mapping[str, int] = {"sum": 0, "constant": 1, "line": 2, "launches": 3, "groups": 2 + len(GROUPS)}
 """Forms of the fit, simplest first, with their numbers of coefficients."""

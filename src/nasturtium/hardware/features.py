@@ -125,7 +125,7 @@ class DecisionFeatures:
                     f"{type(network).__name__}. A predictor with `GraphFeatures` reads graphs."
                 )
         return self.categories.of_indices(
-            np.array([self.space.indices(a) for a in networks]).reshape(len(networks), -1)
+            np.array([self.space.indices(a) for a in networks]).reshape(len(networks), len(self.categories.counts))
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,6 +159,10 @@ class GraphFeatures:
         """With the kinds that occur in some graphs."""
         return cls(sorted({_kind(kernel) for graph in graphs for kernel in kernels(graph)}))
 
+    def reads(self, graph: Graph) -> bool:
+        """Whether all kinds of a graph's kernels are known."""
+        return {_kind(kernel) for kernel in kernels(graph)} <= set(self.kinds)
+
     def grown(self, graphs: Sequence[Graph]) -> GraphFeatures:
         """With the kinds that occur in more graphs too."""
         return GraphFeatures(sorted({*self.kinds, *GraphFeatures.fitted(graphs).kinds}))
@@ -168,7 +172,7 @@ class GraphFeatures:
         found = np.zeros((len(rows), len(to.kinds) + 1, self.SIZES))
         places = [*[to.kinds.index(kind) for kind in self.kinds], len(to.kinds)]
         found[:, places] = rows.reshape(len(rows), len(self.kinds) + 1, self.SIZES)
-        return found.reshape(len(rows), -1)
+        return found.reshape(len(rows), (len(to.kinds) + 1) * self.SIZES)
 
     def __call__(self, networks: Sequence[Any]) -> Matrix:
         """`(networks, features)` of graphs.
@@ -191,7 +195,7 @@ class GraphFeatures:
                 sizes = times * np.array(_sizes(kernel), dtype=float)
                 found[row, places[kind]] += sizes
                 found[row, -1] += sizes
-        return found.reshape(len(networks), -1)
+        return found.reshape(len(networks), (len(self.kinds) + 1) * self.SIZES)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -104,19 +104,27 @@ def check_measured(measurements: Iterable[Measured]) -> list[Measured]:
     return found
 
 
-def model_from_dict(data: Mapping[str, Any]) -> LatencyModel:
+def model_from_dict(data: Mapping[str, Any], *, trust: bool = False) -> LatencyModel:
     """Read what a model's `to_dict` gave.
+
+    Args:
+        data: What it gave.
+        trust: Whether a space of modules that are not nasturtium's may be read, for a predictor that reads its
+            decisions; see `Space.from_dict`.
 
     Raises:
         InvalidInputError: an unknown type or version.
+        NasturtiumError: the space of a predictor cannot be read or is not trusted, as of `Space.from_dict`.
     """
     from nasturtium.hardware.predictor import LatencyPredictor  # noqa: PLC0415  (they need this module)
     from nasturtium.hardware.table import LatencyTable  # noqa: PLC0415
     from nasturtium.hardware.transfer import TransferredPredictor  # noqa: PLC0415
 
-    kinds: dict[str, Any] = {
-        "table": LatencyTable, "predictor": LatencyPredictor, "transfer": TransferredPredictor,
-    }  # fmt: skip
+    kinds: dict[str, Callable[[], LatencyModel]] = {
+        "table": lambda: LatencyTable.from_dict(data),
+        "predictor": lambda: LatencyPredictor.from_dict(data, trust=trust),
+        "transfer": lambda: TransferredPredictor.from_dict(data, trust=trust),
+    }
     if data.get("type") not in kinds:
         raise InvalidInputError(f"A latency model's type is one of {', '.join(kinds)}, got {data.get('type')!r}.")
-    return kinds[data["type"]].from_dict(data)
+    return kinds[data["type"]]()

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasturtium.errors import InvalidInputError
+from nasturtium.graph.graph import Graph
 from nasturtium.hardware.device import Device
 from nasturtium.hardware.features import DecisionFeatures, GraphFeatures, features_from_dict
 from nasturtium.hardware.latency import Measured, Prediction, check_measured
 from nasturtium.hardware.regression import LEAST, RelativeRegression, fit_regression
 from nasturtium.hardware.report import ErrorReport, error_report
+from nasturtium.space import Architecture
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,15 +31,23 @@ class Rows:
     """`(networks, features)`."""
     seconds: NDArray[np.float64]
     """`(networks,)`."""
+    keys: tuple[str, ...]
+    """What tells networks apart: the canonical hash of a graph, the key of an architecture."""
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Some of them."""
+        keys = tuple([key for key, kept in zip(self.keys, chosen, strict=True) if kept])
+        return Rows(features=self.features[chosen], seconds=self.seconds[chosen], keys=keys)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"features": self.features.tolist(), "seconds": self.seconds.tolist()}
+        return {"features": self.features.tolist(), "seconds": self.seconds.tolist(), "keys": list(self.keys)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rows:
         """Inverse of `to_dict`."""
-        return cls(features=np.array(data["features"], dtype=float), seconds=np.array(data["seconds"], dtype=float))
+        features, seconds = (np.array(data[name], dtype=float) for name in ("features", "seconds"))
+        return cls(features=features, seconds=seconds, keys=tuple(data["keys"]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +58,9 @@ class LatencyPredictor:
     features: DecisionFeatures | GraphFeatures
     fitted: Rows
     held_out: Rows
+    """Networks that its error is measured with, but for those that `corrected` added to the fitted ones."""
+    unreadable: int = 0
+    """Further held-out networks, with kinds of kernels that no network of the fit had."""
     confidence: float = 0.95
     seed: int = 0
 
@@ -63,13 +76,15 @@ class LatencyPredictor:
 
     @cached_property
     def error(self) -> ErrorReport | None:
-        """Errors on the held-out networks; None where there are none."""
-        if not len(self.held_out.seconds):
+        """Errors on the held-out networks that the fit did not see; None where there are none."""
+        seen = set(self.fitted.keys)
+        unseen = self.held_out[np.array([key not in seen for key in self.held_out.keys], dtype=bool)]
+        if not unseen.keys:
             return None
-        rows = self.held_out.features
         return error_report(
-            self.regression.predict(rows), self.held_out.seconds,
-            intervals=self.regression.intervals(rows, self.confidence), training=len(self.fitted.seconds),
+            self.regression.predict(unseen.features), unseen.seconds,
+            intervals=self.regression.intervals(unseen.features, self.confidence), training=len(self.fitted.seconds),
+            unreadable=self.unreadable,
         )  # fmt: skip
 
     def predict(self, graph: Any) -> Prediction:
@@ -86,7 +101,10 @@ class LatencyPredictor:
         )
 
     def corrected(self, measurements: Sequence[Measured]) -> LatencyPredictor:
-        """The predictor fitted again with more networks; kinds of kernels that are new to it become known."""
+        """The predictor fitted again with more networks; kinds of kernels that are new to it become known.
+
+        Networks that were held out and are shown to it now no longer count in `error`.
+        """
         more = check_measured(measurements)
         networks = [each.network for each in more]
         features, old, held = self.features, self.fitted.features, self.held_out.features
@@ -96,6 +114,7 @@ class LatencyPredictor:
         fitted = Rows(
             features=np.vstack([old, features(networks)]),
             seconds=np.append(self.fitted.seconds, [each.seconds for each in more]),
+            keys=(*self.fitted.keys, *map(_key, networks)),
         )
         return replace(self, features=features, fitted=fitted, held_out=replace(self.held_out, features=held))
 
@@ -104,7 +123,7 @@ class LatencyPredictor:
         return {
             "type": "predictor", "version": VERSION, "device": self.device.to_dict(),
             "features": self.features.to_dict(), "fitted": self.fitted.to_dict(), "held_out": self.held_out.to_dict(),
-            "confidence": self.confidence, "seed": self.seed,
+            "unreadable": self.unreadable, "confidence": self.confidence, "seed": self.seed,
         }  # fmt: skip
 
     @classmethod
@@ -119,13 +138,17 @@ class LatencyPredictor:
             InvalidInputError: another type or version, or fields are missing.
         """
         if data.get("type") != "predictor" or data.get("version") != VERSION:
-            raise InvalidInputError(f"A latency predictor of version {VERSION} was expected, got {data.get('type')!r}.")
+            raise InvalidInputError(
+                f"A latency predictor of version {VERSION} was expected, got type {data.get('type')!r} of version "
+                f"{data.get('version')!r}."
+            )
         try:
             return cls(
                 device=Device.from_dict(data["device"]),
                 features=features_from_dict(data["features"], trust=trust),
                 fitted=Rows.from_dict(data["fitted"]),
                 held_out=Rows.from_dict(data["held_out"]),
+                unreadable=data["unreadable"],
                 confidence=data["confidence"],
                 seed=data["seed"],
             )
@@ -147,8 +170,11 @@ def fit_predictor(
     Args:
         device: Where they were measured.
         measurements: Networks (graphs; or architectures where `features` are decisions) and their seconds.
-        features: What it reads; None takes `GraphFeatures` of the networks' kinds of kernels.
-        held_out: Share of the networks that only its error is measured with.
+        features: What it reads; None takes `GraphFeatures`. Of these, only the kinds of kernels that the networks of
+            the fit have are known: held-out networks with others are counted in the error report as refused, as
+            they would be.
+        held_out: Share of the networks that only its error is measured with. A network that was measured more than once
+            is on one side with all its measurements.
         confidence: Of its intervals.
         seed: Of the split and the folds.
 
@@ -158,23 +184,48 @@ def fit_predictor(
     if not 0 <= held_out < 1:
         raise InvalidInputError(f"`held_out` must be a share in [0, 1), got {held_out!r}.")
     rows = check_measured(measurements)
-    Random(f"{seed} held out").shuffle(rows)
-    count = round(held_out * len(rows))
-    if len(rows) - count < LEAST:
+    keys = [_key(row.network) for row in rows]
+    order = list(dict.fromkeys(keys))
+    Random(f"{seed} held out").shuffle(order)
+    aside = set(order[: round(held_out * len(order))])
+    training = [row for row, key in zip(rows, keys, strict=True) if key not in aside]
+    test = [row for row, key in zip(rows, keys, strict=True) if key in aside]
+    if len(training) < LEAST:
         raise InvalidInputError(
-            f"A predictor needs at least {LEAST} networks besides the held-out ones, got {len(rows)} of which {count} "
-            "are held out. Measure more, or transfer from models of other devices."
+            f"A predictor needs at least {LEAST} networks besides the held-out ones, got {len(rows)} of which "
+            f"{len(test)} are held out. Measure more, or transfer from models of other devices."
         )
-    networks = [row.network for row in rows]
-    read = GraphFeatures.fitted(networks) if features is None else features
-    matrix, seconds = read(networks), np.array([row.seconds for row in rows])
+    read, readable = features, test
+    if not isinstance(read, DecisionFeatures):
+        networks = [row.network for row in training]
+        if read is not None:
+            read(networks)  # refuses what it does not know
+        read = GraphFeatures.fitted(networks)
+        readable = [row for row in test if read.reads(row.network)]
     found = LatencyPredictor(
         device=device,
         features=read,
-        held_out=Rows(features=matrix[:count], seconds=seconds[:count]),
-        fitted=Rows(features=matrix[count:], seconds=seconds[count:]),
+        fitted=_rows(read, training),
+        held_out=_rows(read, readable),
+        unreadable=len(test) - len(readable),
         confidence=confidence,
         seed=seed,
     )
     _ = found.regression
     return found
+
+
+def _rows(features: DecisionFeatures | GraphFeatures, rows: Sequence[Measured]) -> Rows:
+    networks = [row.network for row in rows]
+    return Rows(
+        features=features(networks), seconds=np.array([row.seconds for row in rows]), keys=tuple(map(_key, networks))
+    )
+
+
+def _key(network: object) -> str:
+    """What tells networks apart."""
+    if isinstance(network, Graph):
+        return network.canonical_hash
+    if isinstance(network, Architecture):
+        return network.key
+    raise InvalidInputError(f"A measured network is a graph or an architecture, got a {type(network).__name__}.")

@@ -31,6 +31,7 @@ from nasturtium.hardware.profile_file import REFERENCE, VERSION, Line, Use, begi
 from nasturtium.hardware.table import LatencyTable
 from nasturtium.space import Architecture, Space
 
+
 class HasSeconds(Protocol):
     """A measured latency; a `Measurement` is one."""
 

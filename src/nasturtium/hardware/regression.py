@@ -88,7 +88,10 @@ def fit_regression(features: ArrayLike, seconds: ArrayLike, *, seed: int = 0) ->
 
     Reference:
         Intervals: Barber et al. (2021), "Predictive inference with the jackknife+", Annals of Statistics 49(1). Differs
-        from the paper: residuals of folds around the prediction of the fit on all networks, scaled by leverage.
+        from the paper: residuals of folds around the prediction of the fit on all networks, scaled by leverage. They
+        are a little optimistic, by two choices that the left-out networks had a part in: Huber's weights come of one
+        fit to all networks, and the penalty is the best of six on these very errors. The errors of held-out networks
+        (`LatencyPredictor.error`, with the share that the intervals cover) are free of both.
     """
     rows, times = np.asarray(features, dtype=float), np.asarray(seconds, dtype=float)
     if rows.ndim != 2 or times.shape != (len(rows),) or len(rows) < LEAST:

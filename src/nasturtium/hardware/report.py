@@ -40,14 +40,17 @@ class ErrorReport:
     """Networks that the model was fitted on."""
     how: str = "held out"
     """How the networks were kept from the model."""
+    unreadable: int = 0
+    """Further held-out networks that the model refuses, since it never saw such kernels; in none of the numbers."""
 
     @property
     def text(self) -> str:
         """One line for people."""
         ranks = "" if self.spearman is None else f", Spearman {self.spearman:.3f}"
+        refused = f"; {self.unreadable} more refused" if self.unreadable else ""
         return (
             f"{self.within_5:.0%} within 5 %, {self.within_10:.0%} within 10 %, RMSPE {self.rmspe:.1%}{ranks} "
-            f"(n = {self.networks}, {self.how})"
+            f"(n = {self.networks}, {self.how}{refused})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ def error_report(
     intervals: tuple[ArrayLike, ArrayLike] | None = None,
     training: int = 0,
     how: str = "held out",
+    unreadable: int = 0,
 ) -> ErrorReport:
     """Compare predictions with measurements of the same networks.
 
@@ -83,6 +87,7 @@ def error_report(
         intervals: Lower and upper ends of the model's intervals, each `(networks,)`.
         training: Networks that the model was fitted on.
         how: How these were kept from it.
+        unreadable: Further held-out networks that it refuses.
 
     Raises:
         InvalidInputError: no networks, different numbers, or times that are not positive and finite.
@@ -114,6 +119,7 @@ def error_report(
         covered=covered,
         training=training,
         how=how,
+        unreadable=unreadable,
     )
 
 

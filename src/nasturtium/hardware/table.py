@@ -170,7 +170,8 @@ class LatencyTable:
             InvalidInputError: a time is not positive, or the table lacks a kernel.
         """
         rows = [
-            Row(self.sums(network), seconds, network.canonical_hash) for network, seconds in check_measured(measurements)
+            Row(self.sums(network), seconds, network.canonical_hash)
+            for network, seconds in check_measured(measurements)
         ]
         return dataclasses.replace(self, fitted=(*self.fitted, *rows))
 

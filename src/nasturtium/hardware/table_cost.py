@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph.operations import Input, Operation, Shape
@@ -16,7 +17,7 @@ from nasturtium.space.open_graph import OpenGraph
 Signature = tuple[Operation, tuple[Shape, ...]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class TableCost:
     """Latency in seconds as the `cost` of `ExpectedCost`, of DARTS and of ProxylessNAS.
 
@@ -31,14 +32,16 @@ class TableCost:
     is that of the network's input, which `ExpectedCost` does not ask for: it is missing there, in a study's table too.
 
     A term below 0 is possible: a tiny kernel whose launch costs less in a network than alone.
+
+    A study stores it whole (`to_dict`) and goes on with it from its file.
     """
 
     device: str
     seconds: Mapping[Kernel, float]
     fit: AdditiveFit
-    _first: dict[Signature, float] = field(init=False, repr=False)
+    _first: dict[Signature, float] = field(init=False, repr=False, compare=False)
     """Mean seconds of the kernels that begin with an operation."""
-    _inside: frozenset[Signature] = field(init=False, repr=False)
+    _inside: frozenset[Signature] = field(init=False, repr=False, compare=False)
     """Operations that follow others in some kernel."""
 
     def __post_init__(self) -> None:
@@ -49,6 +52,27 @@ class TableCost:
             inside.update([(o, (s,)) for o, s in zip(kernel.operations[1:], kernel.shapes, strict=False)])
         object.__setattr__(self, "_first", {key: sum(values) / len(values) for key, values in first.items()})
         object.__setattr__(self, "_inside", frozenset(inside))
+
+    def __hash__(self) -> int:
+        return hash((self.device, len(self.seconds)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; kernels in the order of their keys."""
+        entries = [(kernel.key, {**kernel.to_dict(), "seconds": s}) for kernel, s in self.seconds.items()]
+        return {"device": self.device, "kernels": [entry for _, entry in sorted(entries)], "fit": self.fit.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TableCost:
+        """Inverse of `to_dict`.
+
+        Raises:
+            InvalidInputError: fields are missing.
+        """
+        try:
+            seconds = {Kernel.from_dict(each): float(each["seconds"]) for each in data["kernels"]}
+            return cls(data["device"], seconds, AdditiveFit.from_dict(data["fit"]))
+        except (KeyError, TypeError) as error:
+            raise InvalidInputError(f"A stored latency table lacks something: {error!r}.") from error
 
     def of(self, kernel: Kernel) -> float:
         """Seconds that one kernel adds to a network.
@@ -104,5 +128,5 @@ class TableCost:
         raise InvalidInputError(f"The table of {self.device!r} has no kernel with {operation!r} on inputs of {shapes}.")
 
     def costs(self, operations: Iterable[Signature]) -> dict[Signature, float]:
-        """A plain table of the given operations, which a study can store; each as of a call."""
+        """A plain table of the given operations, by operation and shapes; each as of a call."""
         return {(operation, inputs): self(operation, inputs) for operation, inputs in operations}

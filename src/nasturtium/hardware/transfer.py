@@ -38,7 +38,9 @@ class TransferRegression:
     covariance: Vector
     """Of offset and weights, `(1 + sources, 1 + sources)`."""
     noise: float
-    """Variance of a log latency that the sources do not explain."""
+    """Variance of a log latency that the sources do not explain, outliers apart."""
+    freedom: float
+    """Networks that the noise is known from, outliers in part, less the coefficients that they settled; at least 1."""
 
     def predict(self, sources: ArrayLike) -> Vector:
         """Seconds.
@@ -52,13 +54,17 @@ class TransferRegression:
         return np.exp(self.offset + (np.log(np.asarray(sources, dtype=float)) - self.centre) @ self.weights)
 
     def intervals(self, sources: ArrayLike, confidence: float = 0.95) -> tuple[Vector, Vector]:
-        """Ends of intervals, each `(networks,)`."""
-        from scipy.stats import norm  # noqa: PLC0415  (slow to load)
+        """Ends of intervals, each `(networks,)`, by Student's t: few networks tell little of the noise.
+
+        They are for a network that is no outlier. Where a share of all measurements is far off, about that share lies
+        outside besides.
+        """
+        from scipy.special import stdtrit  # noqa: PLC0415  (slow to load)
 
         rows = np.log(np.asarray(sources, dtype=float)) - self.centre
         design = np.hstack([np.ones((len(rows), 1)), rows])
         deviation = np.sqrt(np.einsum("ij,jk,ik->i", design, self.covariance, design) + self.noise)
-        stretch = np.exp(norm.ppf(0.5 + confidence / 2) * deviation)
+        stretch = np.exp(float(stdtrit(self.freedom, 0.5 + confidence / 2)) * deviation)
         value = self.predict(sources)
         return value / stretch, value * stretch
 
@@ -94,11 +100,17 @@ def fit_transfer(sources: ArrayLike, seconds: ArrayLike) -> TransferRegression:
     start = np.full(rows.shape[1], 1 / rows.shape[1])
     scale = np.ones(len(rows))
     for _ in range(ROUNDS):
+        used = scale
         variance, noise = _likeliest(rows, target - rows @ start, scale)
         offset, weights, covariance = _posterior(rows, target - rows @ start, variance, noise * scale)
         off = np.abs(target - offset - rows @ (start + weights)) / math.sqrt(noise)
         scale = np.maximum(1.0, off / HUBER)
-    return TransferRegression(centre=centre, offset=offset, weights=start + weights, covariance=covariance, noise=noise)
+    design = np.hstack([np.ones((len(rows), 1)), rows])
+    settled = float(np.sum(np.einsum("ij,jk,ik->i", design, covariance, design) / (noise * used)))
+    return TransferRegression(
+        centre=centre, offset=offset, weights=start + weights, covariance=covariance, noise=noise,
+        freedom=max(1.0, float(np.sum(1 / used)) - settled),
+    )  # fmt: skip
 
 
 def _likeliest(rows: Vector, target: Vector, scale: Vector) -> tuple[float, float]:
@@ -193,8 +205,12 @@ class TransferredPredictor:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TransferredPredictor:
+    def from_dict(cls, data: Mapping[str, Any], *, trust: bool = False) -> TransferredPredictor:
         """Inverse of `to_dict`.
+
+        Args:
+            data: What it gave.
+            trust: As of `model_from_dict`, for the sources.
 
         Raises:
             InvalidInputError: another type or version, or fields are missing.
@@ -204,7 +220,7 @@ class TransferredPredictor:
         try:
             return cls(
                 device=Device.from_dict(data["device"]),
-                sources=tuple(map(model_from_dict, data["sources"])),
+                sources=tuple([model_from_dict(each, trust=trust) for each in data["sources"]]),
                 latencies=tuple(map(tuple, data["latencies"])),
                 seconds=tuple(data["seconds"]),
                 confidence=data["confidence"],

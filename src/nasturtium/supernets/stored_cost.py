@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, Self
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph.operations import OPERATIONS, Operation, Shape
+from nasturtium.hardware.table_cost import TableCost
 from nasturtium.space.describe import predicate_digest
 from nasturtium.supernets.expected import Additive, OperationCost
 
@@ -17,12 +20,30 @@ AnyCost = Additive | OperationCost | Mapping[tuple[Operation, tuple[Shape, ...]]
 KINDS = {kind.__name__: kind for kind in OPERATIONS}
 
 
+class StoredObject(Protocol):
+    """An object that is called for a cost, and that a file can hold."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        ...
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`."""
+        ...
+
+
+OBJECTS: dict[str, type[StoredObject]] = {"latency_table": TableCost}
+"""Objects that are costs and can be stored, by the name under which they are."""
+
+
 def cost_to_json(cost: AnyCost | None) -> str | dict[str, Any] | None:
     """A cost as plain JSON.
 
     Args:
         cost: A name such as "macs"; a function of a module, stored as `{"function": "module:name"}`; a table, stored
-            as `{"table": [{"operation", "fields", "inputs", "cost"}, ...]}`; or None.
+            as `{"table": [{"operation", "fields", "inputs", "cost"}, ...]}`; the `cost` of a latency table, stored as
+            `{"latency_table": {...}}` with all its kernels; or None.
 
     Raises:
         InvalidInputError: a function that cannot be imported again (a lambda, a function inside another one, an
@@ -30,6 +51,9 @@ def cost_to_json(cost: AnyCost | None) -> str | dict[str, Any] | None:
     """
     if cost is None or isinstance(cost, str):
         return cost
+    name = stored_name(cost)
+    if name is not None:
+        return {name: cost.to_dict()}  # type: ignore[union-attr]
     if callable(cost):
         return {"function": _import_path(cost)}
     entries = [_entry(operation, inputs, value) for (operation, inputs), value in cost.items()]
@@ -52,18 +76,31 @@ def cost_from_json(data: Any, *, trust: bool = False) -> Any:
         return _imported(str(data["function"]), trust)
     if isinstance(data, Mapping) and set(data) == {"table"}:
         return dict(map(_read_entry, data["table"]))
+    if isinstance(data, Mapping) and len(data) == 1 and set(data) <= set(OBJECTS):
+        [(name, content)] = data.items()
+        return OBJECTS[name].from_dict(content)
     raise InvalidInputError(
-        f"A stored `cost` must be a name, {{'function': 'module:name'}}, {{'table': [...]}} or None, got {data!r}."
+        f"A stored `cost` must be a name, {{'function': 'module:name'}}, {{'table': [...]}}, "
+        f"{{'latency_table': {{...}}}} or None, got {data!r}."
     )
+
+
+def stored_name(cost: object) -> str | None:
+    """The name under which an object that is a cost is stored; None for functions, tables and all else."""
+    return next((name for name, kind in OBJECTS.items() if type(cost) is kind), None)
 
 
 def cost_facts(cost: AnyCost | None) -> object:
     """What tells costs apart where a search goes on from its checkpoint: functions by name and code, objects by type.
 
-    Tables are told apart by what Python prints of them.
+    Tables are told apart by what Python prints of them, objects that can be stored by a digest of that.
     """
     if cost is None or isinstance(cost, str):
         return cost
+    name = stored_name(cost)
+    if name is not None:
+        text = json.dumps(cost.to_dict(), sort_keys=True)  # type: ignore[union-attr]
+        return {name: hashlib.sha256(text.encode()).hexdigest()}
     if not callable(cost):
         return sorted(map(repr, cost.items()))
     if not hasattr(cost, "__code__"):
@@ -78,7 +115,7 @@ def _import_path(function: Callable[..., object]) -> str:
     raise InvalidInputError(
         f"The `cost` {function!r} cannot be stored with a study, which would go on from its file: define it as a "
         "function at the top level of a module, not as a lambda, inside another function or as an object that is "
-        "called; or give a table of costs by operation and shapes of its inputs."
+        "called; or give a table of costs by operation and shapes of its inputs, or the `cost` of a latency table."
     )
 
 
