@@ -2,14 +2,15 @@
 
 For each seed: the method searches; random search trains networks alone for as many seconds as that took, supernet
 included; the two networks are trained from scratch alike and measured once on test. Every part is kept in `--out`:
-run the same command again after any stop and it goes on.
+run the same command again after any stop and it goes on. With `--show` nothing is run: what is kept there is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--threads", type=int, default=2)
     made.add_argument("--smoke", action="store_true", help="sizes that only show that it runs")
+    made.add_argument("--show", action="store_true", help="only print the summary of what is in --out; runs nothing")
     return made
 
 
@@ -57,9 +59,24 @@ def load(given: argparse.Namespace) -> Task:
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a file holds, made and written where it is missing."""
     if not path.is_file():
-        path.write_text(json.dumps(make(), indent=1))
+        write(path, make())
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def write(path: Path, said: dict[str, Any]) -> None:
+    """Write JSON at once or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(said, indent=1))
+    partial.replace(path)
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation (of a sample: n - 1) with n."""
+    n = len(values)
+    if n < 2:
+        return f"{np.mean(values):,.{digits}f} (n = 1)"
+    return f"{np.mean(values):,.{digits}f} ± {np.std(values, ddof=1):,.{digits}f} (n = {n})"
 
 
 def searched(method: Searcher, space: nas.Space, task: Task, seed: int, out: Path) -> dict[str, Any]:
@@ -125,33 +142,58 @@ def compare(
         within: Whether random search is held to the MACs of the method's network, as is fair where that pays for them.
     """
     torch.set_num_threads(given.threads)
-    rows: dict[str, list[dict[str, Any]]] = {name: [], "random": []}
     method.check(space, task)
     for seed in range(given.seeds):
         print(f"seed {seed}: {name} searches", flush=True)
         one = searched(method, space, task, seed, given.out)
         ours = final(name, one["architecture"], task, seed, given)
-        rows[name].append({**ours, "seconds": one["seconds"], "shared": one["evidence"]["shared_accuracy"]})
         other = at_random(space, task, one["seconds"], seed, ours["macs"] if within else None, given)
-        theirs = final("random", other["architecture"], task, seed, given)
+        final("random", other["architecture"], task, seed, given)
+    rows = kept_rows(name, given.out, given.seeds)
+    protocol = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()}
+    write(given.out / "results.json", {"protocol": protocol, "rows": rows})
+    show(name, given.out)
+    return rows
+
+
+def kept_rows(name: str, out: Path, seeds: int) -> dict[str, list[dict[str, Any]]]:
+    """What a folder holds of the first seeds, up to the first that is not complete."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [], "random": []}
+    for seed in range(seeds):
+        parts = [out / f"{part}-{seed}.json" for part in ("search", f"final-{name}", "random", "final-random")]
+        if not all(part.is_file() for part in parts):
+            break
+        one, ours, other, theirs = (json.loads(part.read_text()) for part in parts)
+        rows[name].append({**ours, "seconds": one["seconds"], "shared": one["evidence"]["shared_accuracy"]})
         rows["random"].append({**theirs, "seconds": one["seconds"], "networks": other["networks"]})
-        for key in rows:
-            row = rows[key][-1]
-            print(
-                f"  {key}: test accuracy {row['test']:.4f}, {row['macs']:,} MACs, {row['params']:,} params", flush=True
-            )
-        for note in one["notes"]:
+    return rows
+
+
+def show(name: str, out: Path) -> None:
+    """Print what `results.json` holds; where the run is not finished, what its complete seeds came to."""
+    path = out / "results.json"
+    if path.is_file():
+        rows = json.loads(path.read_text())["rows"]
+    else:
+        rows = kept_rows(name, out, len(list(out.glob("search-*.json"))))
+        print(f"Not finished: complete are {len(rows[name])} seeds.")
+    count = len(rows[name])
+    for seed in range(count):
+        print(f"seed {seed}")
+        for key, found in rows.items():
+            row = found[seed]
+            print(f"  {key}: test accuracy {row['test']:.4f}, {row['macs']:,} MACs, {row['params']:,} params")
+        part = out / f"search-{seed}.json"
+        for note in json.loads(part.read_text())["notes"] if part.is_file() else ():
             print(f"  {note}")
-    said = {"protocol": {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()}, "rows": rows}
-    (given.out / "results.json").write_text(json.dumps(said, indent=1))
-    print(
-        f"\nmean ± standard deviation over {given.seeds} seeds (0 to {given.seeds - 1}); search seconds with supernet"
-    )
+    if not count:
+        return
+    print(f"\nmean ± standard deviation over {count} seeds (0 to {count - 1}); search seconds with supernet")
     for key, found in rows.items():
         print(f"{key:>12}: " + ", ".join(
-            f"{label} {np.mean([r[field] for r in found]):.{digits}f} ± {np.std([r[field] for r in found]):.{digits}f}"
+            f"{label} {spread([r[field] for r in found], digits)}"
             for label, field, digits in (
                 ("test accuracy", "test", 4), ("MACs", "macs", 0), ("params", "params", 0), ("seconds", "seconds", 0),
             )
         ))  # fmt: skip
-    return rows
+    print(f"random search trained {np.mean([row['networks'] for row in rows['random']]):.1f} networks a seed")

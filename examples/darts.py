@@ -15,6 +15,7 @@ Protocol (the defaults; at most 30 minutes on 2 CPU threads), for each of --seed
 
     python examples/darts.py --data-root ../shared/data --out runs/darts
     python examples/darts.py --data-root ../shared/data --out runs/darts-smoke --smoke
+    python examples/darts.py --out runs/darts --show
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from against_random import spread, write
 
 import nasturtium as nas
 from nasturtium.estimators import Job, Trained, measure_test
@@ -69,6 +71,24 @@ def final(name: str, found: nas.Architecture, task: Task, seed: int, given: argp
     }  # fmt: skip
 
 
+def show(said: dict[str, Any]) -> None:
+    """Print the summary of a `result.json`."""
+    for row in said["searches"]:
+        networks = f"; the control trained {row['control_networks']} networks" if "control_networks" in row else ""
+        print(f"seed {row['seed']}: searched for {row['seconds']:.0f} s{networks}; {' '.join(row['notes'])}")
+    for name, found in said["final"].items():
+        print(
+            f"{name}: test accuracy {spread([row['test_accuracy'] for row in found], 4)}, "
+            f"{np.mean([row['macs'] for row in found]):,.0f} MACs, {np.mean([row['params'] for row in found]):,.0f} "
+            "params (means)"
+        )
+    spent, protocol = np.mean([row["seconds"] for row in said["searches"]]), said["protocol"]
+    print(
+        f"{said['minutes']:.1f} minutes in all, {spent:.0f} s a search, seeds 0 to {protocol['seeds'] - 1}; all is in "
+        f"{protocol['out']}"
+    )
+
+
 def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,7 +110,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="sizes that only show that it runs")
+    parser.add_argument("--show", action="store_true", help="only print the summary in --out again; runs nothing")
     given = parser.parse_args()
+    if given.show:
+        show(json.loads((given.out / "result.json").read_text()))
+        return 0
     if given.smoke:
         small = {"images": 128, "validation": 64, "test": 200, "width": 4, "layers": 3, "nodes": 1, "epochs": 1}
         vars(given).update(small, alone=1, final=1, seeds=1, threads=1)
@@ -127,22 +151,14 @@ def main() -> int:
         rows["random search"].append(final("random-search", control.best.architecture, task, seed, given))
         chance = trained.sample(Random(seed))
         rows["one random network"].append(final("chance", chance, task, seed, given))
-    for name, found in rows.items():
-        tests = np.array([row["test_accuracy"] for row in found])
-        print(
-            f"{name}: test accuracy {tests.mean():.4f} ± {tests.std():.4f} (n = {len(tests)}), "
-            f"{np.mean([row['macs'] for row in found]):,.0f} MACs, {np.mean([row['params'] for row in found]):,.0f} "
-            "params (means)"
-        )
     minutes = (time.perf_counter() - begin) / 60
     said = {
         "protocol": {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()},
         "method": method.to_dict(), "searches": searches, "final": rows, "minutes": minutes,
         "torch": torch.__version__,
     }  # fmt: skip
-    (given.out / "result.json").write_text(json.dumps(said, indent=1))
-    spent = np.mean([row["seconds"] for row in searches])
-    print(f"{minutes:.1f} minutes in all, {spent:.0f} s a search, seeds 0 to {given.seeds - 1}; all is in {given.out}")
+    write(given.out / "result.json", said)
+    show(said)
     return 0
 
 

@@ -18,7 +18,7 @@ Protocol (the defaults; at most 30 minutes on 2 CPU threads): for each of --seed
 
 from __future__ import annotations
 
-from against_random import compare, load, parser, small
+from against_random import compare, load, parser, show, small
 
 from nasturtium.supernets import ENAS, Alone
 from nasturtium.supernets.enas_controller import Skips, Teaching
@@ -37,6 +37,9 @@ def main() -> int:
     options.add_argument("--rate", type=float, default=0.0035, help="learning rate of the controller")
     options.set_defaults(images=3000)
     given = options.parse_args()
+    if given.show:
+        show("enas", given.out)
+        return 0
     if given.smoke:
         small(given, epochs=1, steps=2, samples=2)
     given.out.mkdir(parents=True, exist_ok=True)

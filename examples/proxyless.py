@@ -16,7 +16,7 @@ Protocol (the defaults; at most 30 minutes on 2 CPU threads): for each of --seed
 
 from __future__ import annotations
 
-from against_random import compare, load, parser, small
+from against_random import compare, load, parser, show, small
 
 import nasturtium as nas
 from nasturtium.blocks import Repeat
@@ -53,6 +53,9 @@ def main() -> int:
     options.add_argument("--penalty", choices=("mul#log", "add#linear"), default="mul#log")
     options.add_argument("--reference", type=float, default=2e6, help="MACs that are aimed at; 3.5 million is the mean")
     given = options.parse_args()
+    if given.show:
+        show("proxyless", given.out)
+        return 0
     if given.smoke:
         small(given, warmup=1, epochs=2)
     given.out.mkdir(parents=True, exist_ok=True)

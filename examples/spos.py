@@ -15,6 +15,7 @@ Protocol (the defaults; at most 30 minutes on 2 CPU threads):
 
     python examples/spos.py --data-root ../shared/data --out runs/spos
     python examples/spos.py --data-root ../shared/data --out runs/spos-smoke --smoke
+    python examples/spos.py --out runs/spos --show
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from against_random import spread, write
 
 import nasturtium as nas
-from nasturtium.estimators import Job, SharedWeights, Trained, measure_test, read_trust
+from nasturtium.estimators import Job, SharedWeights, Trained, measure_test
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
 from nasturtium.trial import FULL
@@ -112,8 +114,9 @@ def draw(found: dict[str, np.ndarray], path: Path) -> None:
 
     figure = go.Figure()
     for name, values in found.items():
-        x, mean, spread = np.arange(1, values.shape[1] + 1), values.mean(axis=0), values.std(axis=0)
-        figure.add_scatter(x=x, y=mean, name=name, error_y={"array": spread, "thickness": 0.5})
+        x, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
+        bars = {"array": values.std(axis=0, ddof=1), "thickness": 0.5} if len(values) > 1 else None
+        figure.add_scatter(x=x, y=mean, name=name, error_y=bars)
     figure.update_layout(
         xaxis_title="networks measured by shared weights", yaxis_title="best validation accuracy by shared weights"
     )
@@ -143,6 +146,28 @@ def final(name: str, architecture: nas.Architecture, task: Task, given: argparse
     }  # fmt: skip
 
 
+def show(said: dict[str, Any]) -> None:
+    """Print the summary of a `result.json`."""
+    trust, protocol = said["trust"], said["protocol"]
+    worth = "Its ranking was not checked (--sample 0)." if trust is None else trust["sentence"]
+    print(f"supernet: {said['supernet_seconds'] / 60:.1f} minutes. {worth}")
+    found = {name: np.array(values) for name, values in said["curves"].items()}
+    trials, seeds = protocol["trials"], protocol["seeds"]
+    marks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500) if k < trials] + [trials]
+    print(f"best accuracy by shared weights, mean ± standard deviation over {seeds} seeds")
+    print("networks  " + "  ".join(f"{name:>24}" for name in found))
+    for k in marks:
+        print(f"{k:8d}  " + "  ".join(f"{spread(values[:, k - 1].tolist(), 4):>24}" for values in found.values()))
+    networks = f"{said['control_networks']} networks" if "control_networks" in said else "networks"
+    print(f"control: {networks} trained alone in {said['search_seconds'] / 60:.1f} minutes, as the supernet's search")
+    for name, row in said["final"].items():
+        print(
+            f"{name}: test accuracy {spread(row['test_accuracy'], 4)}, {row['macs']:,} MACs, {row['params']:,} params, "
+            f"trained from scratch in {np.mean(row['train_seconds']):.0f} s; {row['network']}"
+        )
+    print(f"{said['minutes']:.1f} minutes in all, seeds 0 to {seeds - 1}; everything is in {protocol['out']}")
+
+
 def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,7 +185,11 @@ def main() -> int:
     parser.add_argument("--seeds-final", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="sizes that only show that it runs")
+    parser.add_argument("--show", action="store_true", help="only print the summary in --out again; runs nothing")
     given = parser.parse_args()
+    if given.show:
+        show(json.loads((given.out / "result.json").read_text()))
+        return 0
     if given.smoke:
         small = {"images": 256, "validation": 100, "epochs": 1, "sample": 2, "alone": 1, "trials": 4, "population": 2}
         vars(given).update(small, seeds=2, final=1, seeds_final=1, threads=1)
@@ -174,40 +203,28 @@ def main() -> int:
         sample=given.sample, alone=Trained(epochs=given.alone), device="cpu",
     )  # fmt: skip
     ready = shared.supernet(Job(task=task, seed=0, threads=given.threads))
-    (folder,) = (given.out / "supernet").glob("supernet-*")
-    print(f"supernet: {ready.seconds / 60:.1f} minutes. {read_trust(folder).sentence}", flush=True)
+    print(f"supernet: {ready.seconds / 60:.1f} minutes.", flush=True)
     studies = on_supernet(space, task, shared, given)
     found = curves(studies)
     draw(found, given.out / "evolution-random.html")
-    marks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500) if k < given.trials] + [given.trials]
-    print(f"best accuracy by shared weights, mean ± std over {given.seeds} seeds\nnetworks  " + "  ".join(found))
-    for k in marks:
-        cells = [f"{v[:, k - 1].mean():.4f} ± {v[:, k - 1].std():.4f}" for v in found.values()]
-        print(f"{k:8d}  " + "  ".join(cells))
     one = studies["evolution"][0]  # the first seed's, whose cost the control gets: not the best of all seeds
     winner = one.best
     cost = ready.seconds + sum(t.metrics["measure_seconds"] for t in one.trials)
     control = alone(space, task, cost, given)
-    print(f"control: {len(control.trials)} networks trained alone in {cost / 60:.1f} minutes, as the supernet's search")
     results = {
         "evolution on the supernet": final("evolution", winner.architecture, task, given),
         "random, trained alone": final("random", control.best.architecture, task, given),
     }
-    for name, row in results.items():
-        tests = np.array(row["test_accuracy"])
-        print(
-            f"{name}: test accuracy {tests.mean():.4f} ± {tests.std():.4f} (n = {len(tests)}), {row['macs']:,} MACs, "
-            f"{row['params']:,} params, trained from scratch in {np.mean(row['train_seconds']):.0f} s; {row['network']}"
-        )
     minutes = (time.perf_counter() - begin) / 60
     said = {
         "protocol": {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()},
-        "supernet_seconds": ready.seconds, "search_seconds": cost, "trust": read_trust(folder).to_dict(),
+        "supernet_seconds": ready.seconds, "search_seconds": cost,
+        "trust": None if ready.trust is None else ready.trust.to_dict(), "control_networks": len(control.trials),
         "curves": {name: values.tolist() for name, values in found.items()}, "final": results, "minutes": minutes,
         "torch": torch.__version__,
     }  # fmt: skip
-    (given.out / "result.json").write_text(json.dumps(said, indent=1))
-    print(f"{minutes:.1f} minutes in all, seeds 0 to {given.seeds - 1}; everything is in {given.out}")
+    write(given.out / "result.json", said)
+    show(said)
     return 0
 
 
