@@ -177,6 +177,8 @@ def test_a_method_starts_from_given_weights(run, tmp_path) -> None:
     assert made == nas.study.StartFrom(str(tmp_path / "mine.pt"), Guess(epochs=2))
     run("other.db", strategy=None, method=made)
     assert Guess.started[1] == {"weights.w": [0.0, 0.0, 0.0]}
+    path.rename(tmp_path / "moved.safetensors")
+    assert len(run(strategy=None, method=nas.study.StartFrom(tmp_path / "moved.safetensors", Guess())).trials) == 3
     save_file({"weights.w": torch.zeros(3)}, path)
     with pytest.raises(StudyMismatchError):
         run(strategy=None, method=nas.study.StartFrom(path, Guess()))
@@ -184,6 +186,36 @@ def test_a_method_starts_from_given_weights(run, tmp_path) -> None:
         nas.study.StartFrom(path, Guess(), stored["digest"]).search(fakes.space(), Run(task=None, seed=0))
     with pytest.raises(InvalidInputError, match="cannot be read"):
         nas.study.StartFrom(tmp_path / "none.safetensors", Guess())
+
+
+def own_initial(epochs: int = 2, initial: str = "") -> Guess:
+    """A third party's method with a setting that is called `initial`."""
+    return Guess(epochs=epochs + len(initial))
+
+
+def test_a_setting_of_that_name_stays_the_methods_own() -> None:
+    assert read_method(f"{__name__}:own_initial(initial='abc')") == Guess(epochs=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thrifty(Guess):
+    """A method with a setting that changes no result."""
+
+    thrifty: bool = False
+    incidental: ClassVar[tuple[str, ...]] = ("thrifty",)
+
+    def to_dict(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        return values if self.thrifty else {name: value for name, value in values.items() if name != "thrifty"}
+
+
+def test_a_setting_that_changes_no_result_may_differ(run, tmp_path) -> None:
+    with pytest.raises(nas.study.StudyInterrupted):
+        run(strategy=None, method=Thrifty(fails=1))
+    study = run(strategy=None, method=Thrifty(fails=1, thrifty=True))
+    assert study.facts["method"]["arguments"]["thrifty"] is True
+    with pytest.raises(StudyMismatchError):
+        run(strategy=None, method=Thrifty(fails=1, thrifty=True, epochs=3))
 
 
 def test_checkpoints_stay_until_the_result_is_logged(run, tmp_path, monkeypatch) -> None:

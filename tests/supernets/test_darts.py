@@ -284,3 +284,13 @@ def test_the_halves_are_stratified_and_disjoint():
     assert not (halves(labels, seed=1)[0] == halves(labels, seed=2)[0]).all()
     with pytest.raises(InvalidInputError, match="in \\(0, 1\\)"):
         halves(labels, share=1.0, seed=0)
+
+
+def test_settings_that_came_later_leave_older_studies_as_they_are() -> None:
+    space = nas.Space(nas.Sequential(nas.one_of(nas.Identity(), nas.Conv(4)), nas.Classifier()))
+    watched = DARTS(watch=CollapseWatch())
+    assert "recompute" not in watched.to_dict()
+    assert "weightless" not in watched.to_dict()["watch"]
+    saving = DARTS(recompute=True, watch=CollapseWatch(weightless=0.5))
+    assert DARTS.from_dict(saving.to_dict()) == saving
+    assert DARTS(recompute=True).facts(space) == DARTS().facts(space)  # the checkpoint of a search that lacked memory

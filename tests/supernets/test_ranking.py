@@ -14,20 +14,27 @@ import pytest
 from scipy.stats import kendalltau
 
 import nasturtium as nas
-from nasturtium.errors import InvalidInputError, StoreError
+from nasturtium.errors import InvalidInputError, StoreError, TrialError
+from nasturtium.model import Supernet
 from nasturtium.study import codec
 from nasturtium.supernets import ENAS, Alone, OnceForAll, OneShot, Run, measure, ranking
 from nasturtium.supernets.calibration import calibration_batches
-from nasturtium.supernets.ranking import compare, read_trust
-from nasturtium.supernets.sampling import distinct
+from nasturtium.supernets.ranking import Timed, compare, read_trust
+from nasturtium.supernets.sampling import distinct, network_key
 from nasturtium.tasks import Task
-from nasturtium.training import Recipe
+from nasturtium.training import FitResult, Recipe
 
 SPACE = nas.Space(
+    nas.Sequential(
+        nas.Conv(4, stride=2), *[nas.one_of(nas.Identity(), nas.Conv(4, k)) for k in (1, 3, 5)], nas.Classifier()
+    )
+)
+ALIKE = nas.Space(
     nas.Sequential(
         nas.Conv(4, stride=2), *[nas.one_of(nas.Identity(), nas.Conv(4)) for _ in range(3)], nas.Classifier()
     )
 )
+"""An identity in any of three places: eight architectures, four networks."""
 NUMBERS = nas.Space(nas.Sequential(nas.Conv(nas.one_of(4, 6, 8), nas.one_of(1, 3), stride=2), nas.Classifier()))
 QUICK: dict[str, Any] = {"sample": 5, "alone": Alone(epochs=1, recipe=Recipe(batch_size=32))}
 METHODS: dict[str, tuple[nas.Space, Any]] = {
@@ -56,13 +63,13 @@ def test_a_sample_is_trained_alone(name: str, task: Task, tmp_path: Path, monkey
     stored = json.loads(json.dumps(codec.describe(method, "method")))
     assert codec.restore(stored, "method") == method
     trained: list[str] = []
-    real = Alone.accuracy
+    real = Alone.train
 
-    def counted(self: Alone, architecture: nas.Architecture, *args: Any, **more: Any) -> float | None:
+    def counted(self: Alone, architecture: nas.Architecture, *args: Any, **more: Any) -> Timed:
         trained.append(architecture.key)
         return real(self, architecture, *args, **more)
 
-    monkeypatch.setattr(Alone, "accuracy", counted)
+    monkeypatch.setattr(Alone, "train", counted)
 
     def kill(record: Any) -> None:
         if record.get("trained_alone") == 3:
@@ -106,6 +113,63 @@ def test_alone_is_an_ordinary_training(task: Task) -> None:
         Alone(epochs=0)
     exploding = Alone(epochs=1, recipe=Recipe(learning_rate=1e30))
     assert exploding.accuracy(path, task, seed=0) is None
+
+
+def checked(task: Task, directory: Path, weights: Supernet, space: nas.Space = SPACE) -> ranking.Checked:
+    batches = calibration_batches(task, images=32, seed=0)
+    run = Run(task=task, seed=0, directory=directory)
+    return ranking.check_ranking(weights, space, run, batches=batches, facts={}, **QUICK)
+
+
+def test_what_diverged_is_left_out_and_said_but_no_memory_is_no_result(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = nas.supernet(SPACE, task.input_shape, **task.context)
+    calls: list[str] = []
+
+    def failing(*kinds: str | None) -> Any:
+        def fit(*args: Any, **more: Any) -> Any:
+            kind = kinds[len(calls) % len(kinds)]
+            calls.append(str(kind))
+            if kind is not None:
+                raise TrialError("It failed.", kind=kind)
+            return FitResult(
+                history=(), seconds=7.0, images=0, stopped=False, resumed=0, precision="float32", channels_last=False
+            )
+
+        return fit
+
+    monkeypatch.setattr(ranking, "fit", failing(None, "diverged", None, "memory"))
+    with pytest.raises(TrialError):
+        checked(task, tmp_path, shared)
+    assert len(json.loads((tmp_path / "trust.json").read_text())["networks"]) == 3
+    calls.clear()
+    monkeypatch.setattr(ranking, "fit", failing(None))
+    found = checked(task, tmp_path, shared)
+    assert len(calls) == 2  # that without memory, and the last
+    assert "The training of 1 diverged, so they are left out." in found.note
+    rows = json.loads((tmp_path / "trust.json").read_text())["networks"]
+    assert [row["seconds"] for row in rows if row["full"] is not None] == [7.0] * 4  # as the training says
+
+
+def test_other_shared_weights_are_another_check(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+
+    def train(self: Alone, architecture: nas.Architecture, *args: Any, **more: Any) -> Timed:
+        trained.append(architecture.key)
+        return Timed(float(len(trained)), 0.0)
+
+    monkeypatch.setattr(Alone, "train", train)
+    for seed, expected in ((0, 5), (0, 5), (1, 10)):
+        checked(task, tmp_path, nas.supernet(SPACE, task.input_shape, seed=seed, **task.context))
+        assert len(trained) == expected
+
+
+def test_a_network_by_other_decisions_counts_once(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (len(distinct(ALIKE, 100, Random(0))), len(distinct(ALIKE, 100, Random(0), key=network_key(task)))) == (8, 4)
+    monkeypatch.setattr(Alone, "train", lambda *args, **more: Timed(0.5, 0.0))
+    checked(task, tmp_path, nas.supernet(ALIKE, task.input_shape, **task.context), ALIKE)
+    assert len(json.loads((tmp_path / "trust.json").read_text())["networks"]) == 4
 
 
 def test_values_of_another_identity_are_measured_anew(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def compare_rankings(
 
     Raises:
         InvalidInputError: an estimator does not report the metric.
+        TrialError: kind "memory": there was too little, perhaps only now; the same call tries that network again.
         StoreError: `trust.json` cannot be written.
     """
 
@@ -72,7 +73,9 @@ def _value(estimator: Measures, architecture: Architecture, job: Job, metric: st
     """The metric of one network; None where the network cannot be measured."""
     try:
         metrics = estimator.estimate(architecture, FULL, job)
-    except TrialError:
+    except TrialError as error:
+        if error.kind == "memory":
+            raise
         return None
     if metric not in metrics:
         raise InvalidInputError(

@@ -95,6 +95,16 @@ class Naming(Protocol):
 
 
 @runtime_checkable
+class Enclosing(Protocol):
+    """What an estimator may have besides: it measures as another does, and adds something."""
+
+    @property
+    def of(self) -> Estimator:
+        """The other one."""
+        ...
+
+
+@runtime_checkable
 class Described(Protocol):
     """What an estimator may have besides: it knows identity and costs of its architectures itself, as a table does.
 

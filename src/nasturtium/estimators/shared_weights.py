@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,6 +66,9 @@ class SharedWeights:
         sections 3.2 and 3.3. Differs from the authors' code: statistics are taken in batches of 200 (there 200 batches
         of 128).
     """
+
+    incidental: ClassVar[tuple[str, ...]] = ("weights", "initial")
+    """Settings that change no result: where files are, of which the digests count. A study goes on when they differ."""
 
     space: Space
     epochs: int = 30

@@ -24,7 +24,7 @@ from nasturtium.model import Supernet, supernet
 from nasturtium.space import Architecture, Space
 from nasturtium.supernets.calibration import calibration_batches
 from nasturtium.supernets.paths import PathSampler
-from nasturtium.supernets.sampling import distinct
+from nasturtium.supernets.sampling import distinct, network_key
 from nasturtium.supernets.single_path import measure, train_single_path
 from nasturtium.supernets.storage import load, read_weights, save
 from nasturtium.supernets.trust import Trust
@@ -156,7 +156,8 @@ class _Inherited:
 
 def _trust(made: Supernet, batches: list[Tensor], training: Training, job: Job, folder: Path | None, who: str) -> Trust:
     """Train a sample alone, or read what came of it."""
-    drawn = distinct(training.space, training.sample, Random(derived_seed(training.seed, 5)))
+    key = network_key(job.task)
+    drawn = distinct(training.space, training.sample, Random(derived_seed(training.seed, 5)), key=key)
     own = replace(job, seed=training.seed, directory=folder)
     return compare_rankings(_Inherited(made, batches), training.alone, drawn, own, identity=who)
 

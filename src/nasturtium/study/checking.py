@@ -1,10 +1,16 @@
-"""How far an estimator's ranking can be trusted on the space at hand: it says so itself, before the search begins."""
+"""How far an estimator's ranking can be trusted on the space at hand: it says so itself, before the search begins.
+
+What is trained for that is trained in the process that searches, one network after the other. It is no trial: the
+search's `seconds`, and the `time_limit` and `memory_limit` of its trials, do not count it. The same holds of the sample
+that a method with shared weights trains alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from nasturtium.estimators.protocol import Enclosing
 from nasturtium.space import Space
 from nasturtium.study import events
 from nasturtium.study.arguments import Setup
@@ -39,11 +45,12 @@ def check_ranking(setup: Setup, store: Store, location: Location, emit: Callable
 
     Networks that it trains for that lie in `<files>/check`.
     """
-    if not isinstance(setup.estimator, SelfChecking) or checked(store) is not None:
+    estimator = _self_checking(setup.estimator)
+    if estimator is None or checked(store) is not None:
         return
     from nasturtium.estimators import Job  # noqa: PLC0415  (PyTorch, which reading a study does not need)
 
-    emit(events.RunStarted(role=ROLE, trials=int(getattr(setup.estimator, "sample", 0)), finished=0))
+    emit(events.RunStarted(role=ROLE, trials=int(getattr(estimator, "sample", 0)), finished=0))
 
     def report(record: Mapping[str, float]) -> None:
         emit(events.EpochReported(role=ROLE, number=0, step=int(record.get("done", 0)), report=dict(record)))
@@ -53,9 +60,16 @@ def check_ranking(setup: Setup, store: Store, location: Location, emit: Callable
         task=setup.task, seed=options.seed, directory=location.files / ROLE, threads=options.threads,
         device=options.device, report=report,
     )  # fmt: skip
-    found = dict(setup.estimator.check_ranking(setup.space, job))
+    found = dict(estimator.check_ranking(setup.space, job))
     store.add_event(CHECKED, found)
     emit(events.RunFinished(role=ROLE, status="finished", reason=" ".join(found.get("notes", ())) or None))
+
+
+def _self_checking(estimator: Any) -> SelfChecking | None:
+    """The estimator, or that which it encloses, where one checks its ranking."""
+    while not isinstance(estimator, SelfChecking) and isinstance(estimator, Enclosing):
+        estimator = estimator.of
+    return estimator if isinstance(estimator, SelfChecking) else None
 
 
 def checked(store: Store) -> dict[str, Any] | None:

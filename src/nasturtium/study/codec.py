@@ -8,11 +8,34 @@ import inspect
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from nasturtium.errors import InvalidInputError, StoreError
 
 Json = dict[str, Any]
+
+
+@runtime_checkable
+class Lenient(Protocol):
+    """What a method or an estimator may have besides: settings that change no result, such as how much memory is used.
+
+    A study goes on when they differ; it keeps the new ones.
+    """
+
+    @property
+    def incidental(self) -> tuple[str, ...]:
+        """Their names in `to_dict`; with dots, where they are inside others."""
+        ...
+
+
+def incidental_of(method: object, name: str) -> tuple[str, ...]:
+    """Where the incidental settings of a method or an estimator stand among what is compared.
+
+    Args:
+        method: It, or None.
+        name: "method" or "estimator".
+    """
+    return tuple([f"{name}.arguments.{own}" for own in method.incidental]) if isinstance(method, Lenient) else ()
 
 
 def describe(value: object, what: str) -> Json:

@@ -51,7 +51,8 @@ def _processor() -> str:
 def check_same(stored: StudyRecord, given: StudyRecord, where: str) -> None:
     """Refuse to go on with a study of something else.
 
-    Compared are the fingerprints of space and data, and the `compared` part of the settings.
+    Compared are the fingerprints of space and data, and the `compared` part of the settings, but for what the given
+    ones name as `incidental`.
 
     Raises:
         StudyMismatchError: with every difference as "field: the study has …, given …".
@@ -65,7 +66,12 @@ def check_same(stored: StudyRecord, given: StudyRecord, where: str) -> None:
             f"{stored.task.get('name')} ({_short(stored.task_fingerprint)})",
             f"{given.task.get('name')} ({_short(given.task_fingerprint)})",
         ))  # fmt: skip
-    found += differences(stored.settings["compared"], given.settings["compared"])
+    incidental = given.settings.get("incidental", ())
+    found += [
+        item
+        for item in differences(stored.settings["compared"], given.settings["compared"])
+        if item[0] not in incidental
+    ]
     if found:
         lines = "; ".join(f"{name}: the study has {_text(old)}, given {_text(new)}" for name, old, new in found)
         error = StudyMismatchError(

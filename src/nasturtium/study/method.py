@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -73,6 +74,8 @@ class Learned:
 def read_method(method: Any) -> Any:
     """The method of an argument, made from text such as "darts(epochs=20)" or "darts(initial='weights.safetensors')".
 
+    `initial` makes it a `StartFrom`, but for a class that has a setting of this name itself.
+
     Raises:
         UnknownNameError: no method of that name.
         InvalidInputError: it is none, or does not take these options.
@@ -87,10 +90,11 @@ def read_method(method: Any) -> Any:
             raise UnknownNameError("method", named.name, METHODS)
         module, _, name = METHODS.get(named.name, named.name).partition(":")
         try:
-            kind = getattr(importlib.import_module(module), name) if named.name in METHODS else None
+            known = named.name in METHODS
+            kind = getattr(importlib.import_module(module), name) if known else import_object(named.name, "method")
             options = dict(named.options)
-            initial = options.pop("initial", None)
-            made = (kind or import_object(named.name, "method"))(**options)
+            initial = None if "initial" in _settings_of(kind) else options.pop("initial", None)
+            made = kind(**options)
             return made if initial is None else StartFrom(initial, made)
         except TypeError as error:
             raise InvalidInputError(f"The method {named.name!r} does not take these options: {error}.") from error
@@ -100,6 +104,14 @@ def read_method(method: Any) -> Any:
             f"{', '.join(METHODS)}; got {method!r}."
         )
     return method
+
+
+def _settings_of(kind: Any) -> frozenset[str]:
+    """Names that a class or a function takes; none where that is not known."""
+    try:
+        return frozenset(inspect.signature(kind).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
 
 
 def learned(store: Store, *, trust: bool = True) -> Learned | None:

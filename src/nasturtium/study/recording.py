@@ -8,7 +8,7 @@ from typing import Any
 from nasturtium.errors import InvalidInputError
 from nasturtium.space import Space
 from nasturtium.study.arguments import Setup
-from nasturtium.study.codec import describe
+from nasturtium.study.codec import describe, incidental_of
 from nasturtium.study.identity import hardware, versions
 from nasturtium.study.store import StudyRecord
 
@@ -34,6 +34,10 @@ def record_of(setup: Setup) -> StudyRecord:
     }
     if setup.on_devices.names:
         free_part["verify"] = None if setup.verify is None else setup.verify.to_dict()
+    settings = {"version": 1, "compared": compared, "options": free_part}
+    incidental = [*incidental_of(setup.method, "method"), *incidental_of(setup.estimator, "estimator")]
+    if incidental:
+        settings["incidental"] = incidental
     reference = setup.task.reference
     return StudyRecord(
         space=_stored_form(setup.space),
@@ -45,7 +49,7 @@ def record_of(setup: Setup) -> StudyRecord:
             "context": dict(setup.task.context),
         },
         task_fingerprint=setup.task.fingerprint,
-        settings={"version": 1, "compared": compared, "options": free_part},
+        settings=settings,
         versions=versions(),
         hardware=hardware(),
     )

@@ -106,7 +106,9 @@ def search(
             `nas.study.METHODS`. What it finds is then trained by the estimator, at most `trials` of them, best first;
             its own cost stands in `Study.learned`. It goes on where it was stopped. It does not know the constraints
             (DARTS and ProxylessNAS take a cost in their loss): what breaks one that is known before training is left
-            out, and `Study.notes` says so. `seconds` does not stop it.
+            out, and `Study.notes` says so. `seconds` does not stop it. The networks that it, or an estimator of scores
+            without training, trains alone to say how far its ranking can be trusted are trained in this process,
+            before the trials: neither `seconds` nor the limits of a trial count for them.
         estimator: Default `nas.estimators.Trained(epochs=10)`.
         latency: For each device whose latency is asked for (`nas.latency("cpu") <= 2e-3`), where it comes from: a model
             (`nas.hardware.LatencyTable`, a predictor), the file of one (`nasturtium profile cpu SPACE --out FILE`), or

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasturtium.study.codec import describe, restore
+from nasturtium.study.codec import describe, incidental_of, restore
 
 if TYPE_CHECKING:
     from nasturtium.space import Space
@@ -24,7 +24,8 @@ class StartFrom:
         weights: A file of safetensors, such as the `weights.safetensors` of another search of the space, or what
             `nas.supernets.save` wrote; or a state dict of PyTorch (`.pt`, `.pth`). Names are the supernet's.
         method: A `Searcher`, such as `nas.supernets.DARTS()`.
-        digest: SHA-256 of the file; filled in. It is among the settings of a study, which refuses another one.
+        digest: SHA-256 of the file; filled in. It is among the settings of a study, which refuses another one; the same
+            file at another place is the same.
 
     Raises:
         InvalidInputError: the file cannot be read.
@@ -61,6 +62,11 @@ class StartFrom:
     def epochs(self) -> int:
         """Of the method, 0 where it has none."""
         return int(getattr(self.method, "epochs", 0))
+
+    @property
+    def incidental(self) -> tuple[str, ...]:
+        """Settings that change no result: where the file is, and the method's own."""
+        return ("weights", *incidental_of(self.method, "method"))
 
     def check(self, space: Space, task: Any) -> None:
         """As the method's."""

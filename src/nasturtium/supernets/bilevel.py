@@ -60,8 +60,9 @@ def second_order(
         train_loss: L_train on a batch for the weights. Called three times; it must be the same function each time
             (batch norms by the batch's statistics are; drop-out is not, without a fixed seed).
         valid_loss: L_val on a batch for the architecture. Called once.
-        weights: w, trainable tensors.
-        architecture: a, trainable tensors.
+        weights: w, trainable leaves (parameters, or tensors with `requires_grad` that nothing computed): what each
+            pass does not need the gradients of is frozen meanwhile, which PyTorch refuses of other tensors.
+        architecture: a, trainable leaves too.
         rate: xi, the learning rate of the step ahead; 0 gives the first order.
         momentum: m.
         buffers: The momentum of each weight, as `momentum_buffer` of SGD has it; None, or None for a weight: zero.
@@ -120,7 +121,7 @@ def _displaced(
 
 @contextmanager
 def _frozen(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Nothing is kept for the gradients of tensors."""
+    """Nothing is kept for the gradients of tensors, which must be leaves: PyTorch cannot freeze others."""
     trainable = [tensor for tensor in tensors if tensor.requires_grad]
     for tensor in trainable:
         tensor.requires_grad_(False)

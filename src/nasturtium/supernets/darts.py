@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from nasturtium.errors import IncompatibleError, InvalidInputError, ShapeError
 from nasturtium.graph import trace
@@ -25,6 +25,7 @@ from nasturtium.supernets.relaxation import Relaxation, relax
 from nasturtium.supernets.rewriting import first_closed
 from nasturtium.supernets.searcher import Run, SearchResult
 from nasturtium.supernets.storage import require_known
+from nasturtium.supernets.stored_cost import cost_from_json, cost_to_json, stored_name
 from nasturtium.tasks import Task
 
 
@@ -63,7 +64,8 @@ class DARTS:
         precision: "float32", or "bfloat16" by autocast (the step of the architecture too).
         recompute: Whether all passes keep little memory for their gradients and compute the rest again, which takes
             about a quarter more time. Of the second order, the pass one step ahead does so in any case: it alone
-            needs the gradients of weights and architecture at once. No effect under bfloat16.
+            needs the gradients of weights and architecture at once. No effect under bfloat16. The results are the
+            same, so a search that ran out of memory goes on with it.
 
     Notes:
         Differs from the paper: the genotype keeps exactly as many edges as the space says with "sigmoid" too, where
@@ -75,6 +77,9 @@ class DARTS:
         Liu, Simonyan, Yang (2019), arXiv 1806.09055, algorithm 1 and section 3.1, and the authors' code
         (`train_search.py`); for the variants see `pc`, `fair`, `gdas` and `minus`.
     """
+
+    incidental: ClassVar[tuple[str, ...]] = ("recompute",)
+    """Settings that change no result: a search goes on when they differ."""
 
     epochs: int = 50
     order: Literal[1, 2] = 1
@@ -216,12 +221,16 @@ class DARTS:
         return DARTSSearch(self, space, run).complete()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: "name", and the settings; a cost that is a function is given by its name."""
+        """Plain JSON: "name", and the settings; the `cost` of a latency table whole, a function by its name alone."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["watch"] = None if self.watch is None else asdict(self.watch)
-        if callable(self.cost):
+        values["watch"] = None if self.watch is None else _watched(self.watch)
+        if stored_name(self.cost) is not None:
+            values["cost"] = cost_to_json(self.cost)
+        elif callable(self.cost):
             values["cost"] = _name_of(self.cost)
         values["architecture_betas"], values["temperature"] = list(self.architecture_betas), list(self.temperature)
+        if not self.recompute:
+            del values["recompute"]  # settings that came later are left out at their defaults: older studies go on
         return {"name": "darts", **values}
 
     @classmethod
@@ -235,7 +244,9 @@ class DARTS:
         if values.pop("name", "darts") != "darts":
             raise InvalidInputError(f"Settings of DARTS have the name 'darts', got {data['name']!r}.")
         require_known(values, [f.name for f in fields(cls)], "DARTS")
-        if values.get("cost") not in (None, *get_args(Additive)):
+        if isinstance(values.get("cost"), Mapping):
+            values["cost"] = cost_from_json(values["cost"])
+        elif values.get("cost") not in (None, *get_args(Additive)):
             raise InvalidInputError(
                 f"The cost {values['cost']!r} is a function, which is not stored: make `DARTS` anew with the function."
             )
@@ -243,7 +254,16 @@ class DARTS:
 
     def facts(self, space: Space) -> dict[str, Any]:
         """What makes a search of a space what it is, as plain JSON: settings, space, and the code of the cost."""
-        return self.to_dict() | {"space": space.fingerprint, "cost_code": _digest_of_cost(self.cost)}
+        settings = {name: value for name, value in self.to_dict().items() if name not in self.incidental}
+        return settings | {"space": space.fingerprint, "cost_code": _digest_of_cost(self.cost)}
+
+
+def _watched(watch: CollapseWatch) -> dict[str, Any]:
+    """As plain JSON; what came later is left out at its default."""
+    values = asdict(watch)
+    if watch.weightless == CollapseWatch().weightless:
+        del values["weightless"]
+    return values
 
 
 def _is_number(value: object) -> bool:
@@ -257,7 +277,7 @@ def _name_of(function: OperationCost) -> str:
 
 def _digest_of_cost(cost: object) -> str | None:
     """Of a function's code, defaults and what it closes over; of another callable's `repr` and attributes."""
-    if not callable(cost):
+    if not callable(cost) or stored_name(cost) is not None:  # the settings have all of the latter
         return None
     if hasattr(cost, "__code__"):
         return predicate_digest(cost)

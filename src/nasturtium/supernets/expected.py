@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, prod
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ OperationCost = Callable[[Operation, tuple[Shape, ...]], float]
 """Cost of one operation from the shapes of its inputs (without the batch), for example in seconds."""
 
 
+@runtime_checkable
 class TermedCost(Protocol):
     """A function of an operation that knows better what a whole space costs: operations that run as one, say."""
 
@@ -185,9 +186,9 @@ def additive_terms(graph: OpenGraph, cost: Additive | OperationCost) -> list[Dia
 def _terms(graph: OpenGraph, cost: Additive | OperationCost, fixed: Mapping[int, int]) -> list[Diagram]:
     """Functions from decisions to numbers, whose sum is the cost."""
     diagrams = graph.record.diagrams
-    termed: TermedCost | None = cost if hasattr(cost, "terms") else None  # type: ignore[assignment]
-    if termed is not None:
-        return _merged(diagrams, termed.terms(graph, fixed))
+    given: object = cost
+    if isinstance(given, TermedCost):
+        return _merged(diagrams, given.terms(graph, fixed))
     stated = costed(graph.record, statements(graph.record, fixed), [value for _, value in graph.outputs])
     if cost == "params":
         return _parameters(diagrams, stated)

@@ -14,13 +14,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nasturtium.errors import InvalidInputError, StoreError, TrialError
 from nasturtium.graph.trace import trace
 from nasturtium.model import Supernet, build
 from nasturtium.space import Architecture, Space
-from nasturtium.supernets.sampling import distinct
+from nasturtium.supernets.sampling import distinct, network_key
 from nasturtium.supernets.searcher import Found, Run
 from nasturtium.supernets.single_path import measure
 from nasturtium.supernets.storage import digest_of, replace_file, require_known
@@ -39,18 +40,33 @@ Measure = Callable[[Architecture, int], float | None]
 none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A value with the time that it took, of which a measure may know better than a clock around it."""
+
+    value: float | None
+    seconds: float
+    """Interruptions not counted, what was done before one included."""
+
+
+TimedMeasure = Callable[[Architecture, int], float | Timed | None]
+"""As `Measure`, with the time or without."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """What measuring networks in two ways came to."""
 
     trust: Trust
     seconds: float
-    """That the believed measure took, interruptions not counted."""
+    """That the believed measure took for these networks, interruptions not counted."""
+    left_out: int = 0
+    """Networks that one of the two measures has no value for."""
 
 
 def compare(
     cheap: Measure,
-    full: Measure,
+    full: TimedMeasure,
     architectures: Sequence[Architecture],
     *,
     seed: int,
@@ -63,7 +79,7 @@ def compare(
 
     Args:
         cheap: Called first for each network.
-        full: What is believed.
+        full: What is believed. What it raises leaves the network unmeasured: the same call tries it again.
         architectures: Each once.
         seed: Of the bootstrap.
         names: Of the two, for the sentence; plural.
@@ -91,15 +107,18 @@ def compare(
         if row is None:
             row = {"architecture": architecture.key, "cheap": cheap(architecture, number)}
             begin = time.perf_counter()
-            row |= {"full": full(architecture, number), "seconds": time.perf_counter() - begin}
+            found = full(architecture, number)
+            timed = found if isinstance(found, Timed) else Timed(found, time.perf_counter() - begin)
+            row |= {"full": timed.value, "seconds": timed.seconds}
             rows.append(row)
             write(None)
         else:
             rows.append(row)
     values = [[float("nan") if row[name] is None else row[name] for row in rows] for name in ("cheap", "full")]
-    found = measure_trust(values[0], values[1], seed=seed, names=names)
-    write(found)
-    return Comparison(trust=found, seconds=sum(row["seconds"] for row in rows))
+    trust = measure_trust(values[0], values[1], seed=seed, names=names)
+    write(trust)
+    left_out = sum(row["cheap"] is None or row["full"] is None for row in rows)
+    return Comparison(trust=trust, seconds=sum(row["seconds"] for row in rows), left_out=left_out)
 
 
 def read_trust(directory: Path) -> Trust:
@@ -166,7 +185,13 @@ class Alone:
     def accuracy(
         self, architecture: Architecture, task: Task, *, seed: int, device: str = "cpu", directory: Path | None = None
     ) -> float | None:
-        """Train a network; its accuracy on validation, a fraction, or None where training diverged.
+        """Train a network; its accuracy on validation, a fraction, or None where training diverged; see `train`."""
+        return self.train(architecture, task, seed=seed, device=device, directory=directory).value
+
+    def train(
+        self, architecture: Architecture, task: Task, *, seed: int, device: str = "cpu", directory: Path | None = None
+    ) -> Timed:
+        """Train a network; its accuracy on validation, a fraction, or None where training diverged, and the time.
 
         Args:
             architecture: Closed.
@@ -174,16 +199,22 @@ class Alone:
             seed: Of the weights and of the training.
             device: "cpu", "cuda", "cuda:1" or "auto".
             directory: Of the checkpoint, which stays.
+
+        Raises:
+            TrialError: kind "memory": the GPU's memory is too small, perhaps only now.
         """
         model = build(trace(architecture, task.input_shape, **task.context), seed=seed)
+        begin = time.perf_counter()
         try:
-            fit(
+            result = fit(
                 model, task, self.recipe, epochs=self.epochs, seed=seed, device=device, directory=directory,
                 keep_checkpoint=True,
             )  # fmt: skip
-        except TrialError:
-            return None
-        return evaluate(model, task, "validation").accuracy
+        except TrialError as error:
+            if error.kind != "diverged":
+                raise
+            return Timed(None, time.perf_counter() - begin)
+        return Timed(evaluate(model, task, "validation").accuracy, result.seconds)
 
 
 def check_sample(sample: object) -> None:
@@ -235,35 +266,42 @@ def check_ranking(
 ) -> Checked:
     """Train a sample of a space alone, and compare its ranking with that by shared weights.
 
-    Costs `sample` trainings. A call that was killed goes on in `run.directory`, where `trust.json` stays.
+    Costs `sample` trainings, in this process. A call that was killed goes on in `run.directory`, where `trust.json`
+    stays.
 
     Args:
         shared: Trained.
-        space: Of which it is the supernet; the sample is uniform over its architectures.
+        space: Of which it is the supernet; the sample is uniform over its architectures, of which those that are one
+            network (of equal canonical hash) count once.
         run: Task, seed, device, folder; `report` is called after each network with "trained_alone" and "networks".
         sample: Networks; 0 for none, and a note that says so.
         alone: How they are trained.
         batches: To recalibrate norms with.
         facts: What the shared weights depend on besides the run: the method's settings.
         epoch: For the reports: the number of the last one.
+
+    Raises:
+        TrialError: kind "memory": a network of the sample does not fit into the GPU's memory.
+        StoreError: `trust.json` cannot be written.
     """
     if not sample:
         return Checked(
             trust=None,
             note="Whether shared weights rank networks as training alone does was not checked (`sample=0`).",
         )
-    drawn = distinct(space, sample, Random(derived_seed(run.seed, STREAM)))
+    drawn = distinct(space, sample, Random(derived_seed(run.seed, STREAM)), key=network_key(run.task))
     who = checkpoint.identity(
         facts=dict(facts), space=space.fingerprint, task=run.task.fingerprint, seed=run.seed, device=run.device,
-        sample=sample, alone=alone.to_dict(), initial=digest_of(run.initial),
+        sample=sample, alone=alone.to_dict(), initial=digest_of(run.initial), weights=digest_of(shared.state_dict()),
+        torch=torch.__version__,
     )  # fmt: skip
     folder = None if run.directory is None else run.directory / "alone"
 
-    def full(architecture: Architecture, number: int) -> float | None:
+    def full(architecture: Architecture, number: int) -> Timed:
         place = None if folder is None else folder / f"{who[:16]}-{number}"
-        value = alone.accuracy(architecture, run.task, seed=run.seed, device=run.device, directory=place)
+        found = alone.train(architecture, run.task, seed=run.seed, device=run.device, directory=place)
         run.report({"epoch": epoch, "trained_alone": number + 1.0, "networks": float(len(drawn))})
-        return value
+        return found
 
     found = compare(
         lambda architecture, _: measure(shared, architecture, run.task, batches=batches).accuracy,
@@ -272,5 +310,6 @@ def check_ranking(
     for number in range(len(drawn)):
         if folder is not None:
             checkpoint.remove(folder / f"{who[:16]}-{number}")
+    left = f" The training of {found.left_out} diverged, so they are left out." if found.left_out else ""
     cost = f" Training these {len(drawn)} alone took {found.seconds:.3g} s besides."
-    return Checked(trust=found.trust, note=found.trust.sentence + cost)
+    return Checked(trust=found.trust, note=found.trust.sentence + left + cost)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from random import Random
 
+from nasturtium.graph.trace import trace
 from nasturtium.space import Architecture, Space
 from nasturtium.space.space import Sampler
+from nasturtium.tasks import Task
 
 DRAWS = 50
 """Draws for each architecture wanted, before a space counts as too small for so many different ones."""
@@ -27,7 +29,7 @@ def distinct(
         count: How many are wanted, at least 0.
         rng: Drawn from.
         how: As of `Space.sample`: "uniform" over architectures, or "hierarchical".
-        key: Architectures of equal keys are the same.
+        key: Architectures of equal keys are the same; by default those of equal decisions. See also `network_key`.
     """
     found: dict[Hashable, Architecture] = {}
     for _ in range(DRAWS * count):
@@ -36,3 +38,12 @@ def distinct(
         if len(found) == count:
             break
     return list(found.values())
+
+
+def network_key(task: Task) -> Callable[[Architecture], str]:
+    """A `key` of `distinct`: architectures that are one network for a task, by other decisions, are the same.
+
+    Args:
+        task: Whose images the networks read.
+    """
+    return lambda architecture: trace(architecture, task.input_shape, **task.context).canonical_hash

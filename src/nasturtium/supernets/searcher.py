@@ -100,5 +100,8 @@ class Searcher(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: the name of the method and its settings."""
+        """Plain JSON: the name of the method and its settings.
+
+        Those that change no result may be named in an attribute `incidental`: a study goes on when they differ.
+        """
         ...

@@ -12,8 +12,9 @@ from scipy.stats import kendalltau, spearmanr
 import nasturtium as nas
 from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.estimators import Job, Trained, ZeroCost, from_dict
+from nasturtium.estimators.footprinted import Footprinted
 from nasturtium.estimators.zero_cost import check, vote
-from nasturtium.estimators.zero_cost.agreement import agreement
+from nasturtium.estimators.zero_cost.agreement import agreement, check_scores
 from nasturtium.study import EpochReported, RunFinished, Study
 from nasturtium.tasks.dataless import without_data
 
@@ -172,6 +173,73 @@ def test_what_was_not_checked_is_said(tiny, digits):
     )
     assert study.notes == tuple(study.ranking_check["notes"])
     assert "Unchecked" in study.notes[0]
+
+
+class Scorer:
+    """Widths as scores; "some" has none for narrow networks. Keeps the seeds that it is asked with."""
+
+    fingerprint = "scorer"
+    names = ("some", "params", "macs")
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def scores(self, architecture, job):
+        self.seeds.append(job.seed)
+        width = float(next(iter(architecture.choices.values())))
+        odd = -width if width < 6 else width
+        return {"some": np.nan if width < 6 else width, "params": odd, "macs": odd}
+
+
+class Slow(Believed):
+    """Says itself how long it took, and hears with which seed."""
+
+    def estimate(self, architecture, fidelity, job):
+        assert job.seed == 2
+        return {**super().estimate(architecture, fidelity, job), "train_seconds": 5.0}
+
+
+def test_every_network_of_a_check_has_a_seed_of_its_own_as_in_a_search(tiny, digits, tmp_path):
+    scorer, job = Scorer(), Job(task=digits, seed=2, directory=tmp_path)
+    found = check_scores(scorer, tiny, job, reference=Slow(), n=7)
+    assert len(set(scorer.seeds)) == len(scorer.seeds) == found.networks
+    assert found.networks + found.left_out == 7
+    assert found.left_out in (0, 1)
+    measured = found.networks * 5.0
+    assert measured <= found.seconds < measured + 1  # as the reference says
+    few = check_scores(Scorer(), tiny, job, reference=Slow(), n=5)
+    assert few.seconds < 5 * 5.0 + 1  # of these five, and not of all that the file knows
+
+
+def test_a_baseline_is_of_the_networks_that_a_score_is_defined_for(tiny, digits):
+    found = check_scores(Scorer(), tiny, Job(task=digits, seed=2), reference=Slow(), n=7).found
+    assert found["some"].undefined > 0
+    assert found["some"].baseline == found["some"].tau == pytest.approx(1.0)
+    assert found["params"].baseline < 1
+
+
+def test_memory_that_was_short_is_no_result(tiny, digits, tmp_path):
+    class Short(Believed):
+        def estimate(self, architecture, fidelity, job):
+            raise TrialError("Too little.", kind="memory")
+
+    with pytest.raises(TrialError, match="Too little"):
+        check(tiny, digits, "l2_norm", reference=Short(), n=5, seed=2, directory=tmp_path)
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_an_estimator_around_scores_is_checked_too(tiny, digits):
+    inner = ZeroCost("l2_norm", images=8, seed=0, sample=0)
+    outer = Footprinted(inner, digits.input_shape, digits.context)
+    study = nas.search(tiny, digits, maximize="l2_norm", estimator=outer, trials=1, strategy="random")
+    assert "Unchecked" in study.notes[0]
+    around = Footprinted(Trained(epochs=1), digits.input_shape, digits.context)
+    assert nas.search(tiny, digits, maximize="accuracy", estimator=around, trials=1, strategy="random").notes == ()
+
+
+def test_studies_that_are_older_than_the_check_go_on():
+    assert not {"sample", "alone"} & set(ZeroCost("snip").to_dict())
+    assert ZeroCost("snip", sample=0).to_dict()["sample"] == 0
 
 
 def test_how_it_is_checked_is_kept_but_changes_no_score():

@@ -240,7 +240,7 @@ def test_scores_rank_as_the_authors_measures_do(reference, data_root):
 
 
 def test_sampled_networks_differ(cells):
-    from nasturtium.estimators.zero_cost.checking import distinct
+    from nasturtium.supernets.sampling import distinct
 
-    found = distinct(cells, 30, Random(0), ZeroCost("params"))
+    found = distinct(cells, 30, Random(0))
     assert len({a.key for a in found}) == 30

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
@@ -19,12 +20,14 @@ from nasturtium.errors import InvalidInputError, StoreError, TrialError
 from nasturtium.estimators import results
 from nasturtium.estimators.protocol import Described, Estimator, Job
 from nasturtium.space import Architecture, Space
+from nasturtium.supernets.sampling import distinct, network_key
 from nasturtium.supernets.trust import FEWEST, Trust, measure_trust
 from nasturtium.training import checkpoint
+from nasturtium.training.randomness import derived_seed
 from nasturtium.trial.types import FULL
 
-DRAWS = 50
-"""Draws for each network wanted, before a space counts as too small for so many different ones."""
+STREAM = 0x53434F52
+"""Keeps the seeds of scores apart from all others of a seed."""
 BASELINES = ("params", "macs")
 FILE = "scores.json"
 VERSION = 1
@@ -58,7 +61,8 @@ class Checked:
     undefined: int
     """Networks of the sample for which the proxy is not defined; they are left out of tau."""
     baseline: float = math.nan
-    """The better tau of counting parameters and of counting MACs, on the same networks; NaN where neither ranks."""
+    """The better tau of counting parameters and of counting MACs, on the networks that this proxy is defined for; NaN
+    where neither ranks."""
     spearman: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     """Spearman's rho with the ends of its 95 % interval; NaN where there is none."""
 
@@ -94,8 +98,10 @@ class Checking:
     """By score."""
     networks: int
     """That the reference could measure."""
+    left_out: int
+    """That it could not."""
     seconds: float
-    """That the reference took, interruptions not counted."""
+    """That the reference took for all of them, interruptions not counted."""
 
 
 def check_scores(
@@ -110,6 +116,9 @@ def check_scores(
 ) -> Checking:
     """Score random networks, measure them by a reference too, and say how far the rankings agree.
 
+    Each network is scored with a seed of its own, derived from the job's, as each trial of a search has one; a scorer
+    that has a seed for all of them ignores it.
+
     Args:
         scorer: Of several scores; where "params" and "macs" are among them, the others are compared with these.
         space: Of which the networks are.
@@ -117,34 +126,50 @@ def check_scores(
             each network, and a call that was stopped goes on. Its `report` hears "done" and "of".
         reference: What is believed. A network that it cannot measure is left out.
         metric: Of the reference; larger is better.
-        n: Different networks, drawn uniformly.
+        n: Different networks, drawn uniformly; different to the reference where that is a table, else by their
+            canonical hash.
         believed: What the reference is, for the sentences.
 
     Raises:
         InvalidInputError: the reference does not measure the metric.
+        TrialError: kind "memory": there was too little, perhaps only now; the same call tries that network again.
         StoreError: `scores.json` cannot be written.
     """
-    networks = distinct(space, n, Random(f"check {job.seed}"), reference)
+    key = reference.key if isinstance(reference, Described) else network_key(job.task)
+    networks = distinct(space, n, Random(f"check {job.seed}"), key=key)
     log = _Log.read(job, lambda: _identity(scorer, space, job, reference, metric))
     for number, architecture in enumerate(networks):
         if architecture.key not in log.rows:
             place = None if job.directory is None else job.directory / f"{log.identity[:16]}-{number}"
             own = replace(job, directory=place, report=_unheard)
-            log.add(architecture.key, _measured(scorer, architecture, own, reference, metric))
+            seed = derived_seed(job.seed, STREAM, number)
+            log.add(architecture.key, _measured(scorer, architecture, own, reference, metric, seed))
         job.report({"done": number + 1.0, "of": float(len(networks))})
-    rows = [row for row in (log.rows[a.key] for a in networks) if row["truth"] is not None]
+    drawn = [log.rows[a.key] for a in networks]
+    rows = [row for row in drawn if row["truth"] is not None]
     truth = [float(row["truth"]) for row in rows]
+    scores = {name: [_number(row["scores"][name]) for row in rows] for name in scorer.names}
     found = {
-        name: agreement(name, [_number(row["scores"][name]) for row in rows], truth, seed=job.seed, believed=believed)
-        for name in scorer.names
+        name: replace(
+            agreement(name, values, truth, seed=job.seed, believed=believed), baseline=_baseline(scores, values, truth)
+        )
+        for name, values in scores.items()
     }
-    counted = [found[name].tau for name in BASELINES if name in found and not math.isnan(found[name].tau)]
-    baseline = max(counted, default=math.nan)
     return Checking(
-        found={name: replace(checked, baseline=baseline) for name, checked in found.items()},
-        networks=len(rows),
-        seconds=sum(row["seconds"] for row in log.rows.values()),
+        found=found, networks=len(rows), left_out=len(drawn) - len(rows), seconds=sum(row["seconds"] for row in drawn)
     )
+
+
+def _baseline(scores: Mapping[str, Sequence[float]], values: Sequence[float], truth: Sequence[float]) -> float:
+    """The better tau of the baselines over the networks for which the values of a proxy are defined."""
+    known = [i for i, value in enumerate(values) if not math.isnan(value)]
+    believed = [truth[i] for i in known]
+    taus = [
+        measure_trust([scores[name][i] for i in known], believed, seed=0, resamples=100).tau
+        for name in BASELINES
+        if name in scores
+    ]
+    return max([tau for tau in taus if not math.isnan(tau)], default=math.nan)
 
 
 def agreement(
@@ -205,18 +230,6 @@ def vote(scores: Sequence[Sequence[float]], truth: Sequence[float]) -> float:
     return float((better == (apart > 0))[counted].mean())
 
 
-def distinct(space: Space, n: int, rng: Random, estimator: Estimator) -> list[Architecture]:
-    """Different random architectures, as many as are found: by decisions, or as a table tells them apart."""
-    key = estimator.key if isinstance(estimator, Described) else lambda architecture: architecture.key
-    found: dict[str, Architecture] = {}
-    for _ in range(DRAWS * n):
-        if len(found) == n:
-            break
-        architecture = space.sample(rng)
-        found.setdefault(key(architecture), architecture)
-    return list(found.values())
-
-
 def _spearman(x: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> tuple[float, float, float]:
     """Rho with a percentile bootstrap over networks; resamples without two different values are left out."""
     rho = float(_correlations(x[None], y[None])[0]) if len(x) else math.nan
@@ -239,18 +252,20 @@ def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.
 
 
 def _measured(
-    scorer: Scorer, architecture: Architecture, job: Job, reference: Estimator, metric: str
+    scorer: Scorer, architecture: Architecture, job: Job, reference: Estimator, metric: str, seed: int
 ) -> dict[str, Any]:
     """A row of the log: scores, null where not defined, and the truth, null where the reference has none."""
     begin = time.perf_counter()
     try:
         measured = reference.estimate(architecture, FULL, job)
-    except TrialError:
+    except TrialError as error:
+        if error.kind == "memory":
+            raise
         return {"scores": {}, "truth": None, "seconds": time.perf_counter() - begin}
     if metric not in measured:
         raise InvalidInputError(f"The reference measures {', '.join(sorted(measured))}, and not {metric!r}.")
-    seconds = time.perf_counter() - begin
-    scores = scorer.scores(architecture, job)
+    seconds = measured.get("train_seconds", time.perf_counter() - begin)  # it knows of a training that was interrupted
+    scores = scorer.scores(architecture, replace(job, seed=seed))
     return {
         "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
         "truth": float(measured[metric]),
@@ -293,7 +308,7 @@ class _Log:
 def _identity(scorer: Scorer, space: Space, job: Job, reference: Estimator, metric: str) -> str:
     return checkpoint.identity(
         scores=scorer.fingerprint, space=space.fingerprint, task=job.task.fingerprint, seed=job.seed,
-        reference=reference.fingerprint, metric=metric,
+        reference=reference.fingerprint, metric=metric, torch=torch.__version__,
     )  # fmt: skip
 
 

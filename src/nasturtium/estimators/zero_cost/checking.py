@@ -7,12 +7,12 @@ from pathlib import Path
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.estimators.protocol import Estimator, Job, ignore
-from nasturtium.estimators.zero_cost.agreement import Checked, agreement, check_scores, distinct
+from nasturtium.estimators.zero_cost.agreement import Checked, agreement, check_scores
 from nasturtium.estimators.zero_cost.estimator import ZeroCost, with_baselines
 from nasturtium.space import Space
 from nasturtium.tasks import Task
 
-__all__ = ["Checked", "agreement", "check", "distinct"]
+__all__ = ["Checked", "agreement", "check"]
 
 
 def check(
@@ -40,7 +40,8 @@ def check(
         reference: What is believed: an estimator such as `Trained(epochs=5)`, or a table.
         metric: Of the reference; larger is better.
         n: Different networks, drawn uniformly. With 30, an interval is about 0.5 wide.
-        seed: Determines the networks, the scores and the trainings.
+        seed: Determines the networks, the scores (of each network by a seed of its own, as in a search, unless the
+            estimator has one for all) and the trainings.
         directory: Where what was measured is kept, so that the same call goes on where it was stopped; None for
             nowhere.
         report: Called after each network with "done" and "of".
@@ -59,4 +60,4 @@ def check(
         raise InvalidInputError(f"A rank correlation needs 5 networks or more, got n={n!r}.")
     given = proxies if isinstance(proxies, ZeroCost) else ZeroCost(proxies)
     job = Job(task=task, seed=seed, directory=directory, report=report or ignore)
-    return check_scores(with_baselines(given, seed), space, job, reference=reference, metric=metric, n=n).found
+    return check_scores(with_baselines(given), space, job, reference=reference, metric=metric, n=n).found

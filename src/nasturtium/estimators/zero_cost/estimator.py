@@ -26,6 +26,8 @@ from nasturtium.trial.types import FULL, Fidelity
 VERSION = 1
 SECONDS_PER_MAC = 1e-10
 """Of a forward pass on one core."""
+SAMPLE, EPOCHS = 10, 5
+"""Networks that are trained alone to check scores, and for how long."""
 Initialization = Literal["pytorch", "library"]
 
 
@@ -35,7 +37,8 @@ class ZeroCost:
 
     How far a score can be trusted depends on the space. So a search with it first trains a small sample of networks,
     and says how far the two rankings agree: Kendall's tau and Spearman's rho with their intervals, in `Study.notes`.
-    `check` does the same for larger samples and other references.
+    These trainings take place in the process that searches, before its trials: neither `seconds` nor the limits of a
+    trial count for them. `check` does the same for larger samples and other references.
 
     Args:
         proxies: Names of `PROXIES`: "synflow", "snip", "grasp", "fisher", "grad_norm", "plain", "jacob_cov", "naswot",
@@ -69,8 +72,8 @@ class ZeroCost:
     repeats: int = 32
     seed: int | None = None
     device: str = "auto"
-    sample: int = 10
-    alone: Trained = field(default_factory=lambda: Trained(epochs=5))
+    sample: int = SAMPLE
+    alone: Trained = field(default_factory=lambda: Trained(epochs=EPOCHS))
 
     def __post_init__(self) -> None:
         names = (self.proxies,) if isinstance(self.proxies, str) else tuple(self.proxies)
@@ -124,7 +127,12 @@ class ZeroCost:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; `nasturtium.estimators.from_dict` is the inverse."""
-        return {**self._settings(), "sample": self.sample, "alone": self.alone.to_dict()}
+        late: dict[str, Any] = {}  # settings that came later are left out at their defaults: older studies go on
+        if self.sample != SAMPLE:
+            late["sample"] = self.sample
+        if self.alone != Trained(epochs=EPOCHS):
+            late["alone"] = self.alone.to_dict()
+        return {**self._settings(), **late}
 
     def _settings(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sample", "alone")}
@@ -201,6 +209,8 @@ class ZeroCost:
     def check_ranking(self, space: Space, job: Job) -> dict[str, Any]:
         """Train a sample of a space alone, and say how far the scores rank it alike; a search calls it first.
 
+        Each network is scored with a seed of its own unless `seed` is one for all, as the search's trials are.
+
         Args:
             space: That is searched.
             job: Task, seed, folder (what was stopped goes on there), threads, device; its `report` hears "done", "of".
@@ -209,6 +219,7 @@ class ZeroCost:
             "notes", sentences for people, and "scores", what was found for each score, as plain JSON.
 
         Raises:
+            TrialError: kind "memory": there is too little to train one of the networks.
             StoreError: the folder cannot be written.
         """
         said = ", ".join(self.names)
@@ -224,10 +235,11 @@ class ZeroCost:
             }
         with torch_threads(job.threads):
             came = check_scores(
-                with_baselines(self, job.seed), space, job, reference=self.alone, n=self.sample,
-                believed="training alone",
-            )  # fmt: skip
-        cost = f"Training {came.networks} networks alone to check the scores took {came.seconds:.3g} s."
+                with_baselines(self), space, job, reference=self.alone, n=self.sample, believed="training alone"
+            )
+        cost = f"Training {came.networks + came.left_out} networks alone to check the scores took {came.seconds:.3g} s."
+        if came.left_out:
+            cost += f" {came.left_out} of them could not be trained, so they are left out."
         return {
             "notes": [*(came.found[name].sentence for name in self.names), cost],
             "scores": {name: checked.to_dict() for name, checked in came.found.items()},
@@ -254,7 +266,7 @@ def _score(name: str, subject: Subject) -> float:
     return value
 
 
-def with_baselines(estimator: ZeroCost, seed: int) -> ZeroCost:
-    """The estimator with "params" and "macs" besides, and one seed for all networks: its own, or the given one."""
+def with_baselines(estimator: ZeroCost) -> ZeroCost:
+    """The estimator with "params" and "macs" besides."""
     names = (*estimator.names, *(name for name in BASELINES if name not in estimator.names))
-    return replace(estimator, proxies=names, seed=seed if estimator.seed is None else estimator.seed)
+    return replace(estimator, proxies=names)
