@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from tests.design import toy
 
+import nasturtium as nas
 from nasturtium.cli import main
 from nasturtium.cli.design import PARTS
+from nasturtium.hardware import predict_arena, predict_flash
 from nasturtium.study import Study
 
 DATA = "tests.design.toy:task"
@@ -77,7 +79,7 @@ def test_tiny_refuses(arguments, code, message, capsys):
 def specialized(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     arguments = [
-        "design", "tiny", "--sram", "4kB", "--flash", "200kB", "--data", DATA, "--width", 0.2, "--resolution", 16,
+        "design", "tiny", "--sram", "64kB", "--flash", "200kB", "--data", DATA, "--width", 0.2, "--resolution", 16,
         "--samples", 20, "--trials", 2, "--epochs", 1, "--strategy", "random", "--quiet", "-o", folder,
     ]  # fmt: skip
     assert main([str(a) for a in arguments]) == 0
@@ -86,12 +88,13 @@ def specialized(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_tiny_searches_the_picked_space_within_the_memory(specialized):
-    study = Study.open(specialized / "search.db")
+    study, task = Study.open(specialized / "search.db"), toy.task()
     assert len(study.trials) == 2
-    assert {c.metric: c.limit for c in study.constraints} == {"sram": 4000.0, "flash": 200_000.0}
+    assert {c.metric: c.limit for c in study.constraints} == {"sram": 64_000.0, "flash": 200_000.0}
     for member in study.members():
-        assert member.metrics["sram"] == member.metrics["peak_memory"] <= 4000  # both are liveness in int8
-        assert member.metrics["flash"] <= 200_000
+        graph = nas.trace(member.architecture, task.input_shape, **task.context)
+        assert member.metrics["sram"] == predict_arena(graph).total <= 64_000
+        assert member.metrics["flash"] == predict_flash(graph).total <= 200_000
         assert member.metrics["accuracy"] > 0
 
 
@@ -108,6 +111,7 @@ def test_tiny_writes_a_file_that_fits(specialized):
     assert found.fits
     assert found.path.stat().st_size == found.file_bytes <= 400_000
     assert found.activation_bytes <= found.arena_bytes <= 64_000
+    assert abs(found.arena_bytes - found.modelled_bytes) <= 0.1 * found.arena_bytes  # the search held to the arena
     assert abs(found.int8_accuracy - found.accuracy) <= 0.15  # 80 images
     with pytest.raises(InfeasibleError, match="takes an arena"):
         write_fitting(study, specialized / "again", task, Limits(sram=5000, flash=400_000))
@@ -139,6 +143,11 @@ def test_edf_compares_two_spaces_by_any_function_and_goes_on(capsys, tmp_path):
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]) + '{"number": 28, "er')
     assert run_json(capsys, *FUNCTION, "-o", tmp_path) == facts
     assert toy.ASKED == [28, 29]
+    whole = file.read_bytes()
+    assert run_json(capsys, *FUNCTION, "-o", tmp_path) == facts
+    assert file.read_bytes() == whole  # what was cut was replaced, and nothing was written on to it
+    file.write_bytes(whole[:20])  # cut in the header
+    assert run_json(capsys, *FUNCTION, "-o", tmp_path) == facts
     code, _, err = run(capsys, *FUNCTION, "--seed", 1, "-o", tmp_path)
     assert code == 2
     assert "answers of other settings" in err
@@ -210,6 +219,7 @@ def test_scale_searches_coefficients_on_data_and_goes_on(capsys, tmp_path):
     assert [facts["coefficients"][name] for name in ("alpha", "beta", "gamma")] == [
         best[name] for name in ("alpha", "beta", "gamma")
     ]
+    assert all(row["trainings"] == 1 and row["accuracy_low"] is None for row in facts["rows"])
     assert "accuracy on validation" in (tmp_path / "scale.html").read_text()
     lines = (tmp_path / "trainings.jsonl").read_text()
     assert run_json(capsys, *arguments) == facts
@@ -225,6 +235,7 @@ def test_scale_searches_coefficients_on_data_and_goes_on(capsys, tmp_path):
         (["efficientnet_b0", "resnet50", "--factor", 2], "one network"),
         (["efficientnet_b0", "--factor", 2, "--alpha", 1.2], "together"),
         (["efficientnet_b0", "--factor", 2, "--data", "digits"], "need a place"),
+        (["efficientnet_b0", "--factor", 2, "--alpha", 1, "--beta", 1, "--gamma", 1], "make nothing larger"),
     ],
 )
 def test_scale_refuses(arguments, message, capsys):
