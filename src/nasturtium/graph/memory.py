@@ -95,8 +95,10 @@ def best_schedule(
 ) -> Order:
     """The order of execution of least peak memory, under the convention "liveness".
 
-    Exact where the search ends, which it does for the networks of the zoo (`Order.is_optimal`); where it would look
-    at more than `states` sets of nodes, the best order found, with a lower bound that holds for every order.
+    Exact where the search ends (`Order.is_optimal`). It ends for chains of blocks, such as residual networks. It need
+    not for cells whose many branches wait for one concatenation, such as NASNet's: where it would look at more than
+    `states` sets of nodes, the result is the best order found, with a lower bound that holds for every order but may
+    lie far below.
 
     Args:
         graph: The network; what serves training-only outputs alone is left out.
