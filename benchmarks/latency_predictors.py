@@ -21,6 +21,7 @@ import re
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def repeats(data: MeasuredNetworks, device: str) -> float:
         if len(members) >= 5:
             near += list(np.abs(np.median(members) / members - 1) <= 0.1)
     return float(np.mean(near))
+
+
+def spread_out(data: MeasuredNetworks, number: int | None) -> MeasuredNetworks:
+    """With so many of its devices, evenly over their list; None for all. Transfers then have fewer sources too."""
+    count = len(data.devices)
+    if number is None or number >= count:
+        return data
+    chosen = sorted({round(place * (count - 1) / max(1, number - 1)) for place in range(number)})
+    return replace(data, devices=tuple([data.devices[i] for i in chosen]), seconds=data.seconds[:, chosen])
 
 
 def measured(data: MeasuredNetworks, training: int, seeds: int) -> list[dict[str, Any]]:
@@ -156,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--training", type=int, default=900, help="networks that a predictor is fitted on")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--devices", type=int, help="of each space, at least 3; all by default. Fewer is a quick look")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
     data = [
@@ -167,9 +178,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print("              20: share within 10 % from 20 measurements, transferred / alone")
     results: dict[str, Any] = {"training": given.training, "seeds": given.seeds, "few": FEW}
-    for each in data:
+    for whole in data:
+        each = spread_out(whole, given.devices)
+        print(
+            f"{each.name}: {len(each.devices)} of {len(whole.devices)} devices, {len(each.choices)} networks",
+            flush=True,
+        )
         rows = measured(each, given.training, given.seeds)
-        results[each.name] = {"networks": len(each.choices), "summary": summary(rows), "devices": rows}
+        results[each.name] = {
+            "networks": len(each.choices),
+            "of_devices": len(whole.devices),
+            "summary": summary(rows),
+            "devices": rows,
+        }
         print(json.dumps(results[each.name]["summary"], indent=1), flush=True)
     if given.out:
         given.out.write_text(json.dumps(results, indent=1))
