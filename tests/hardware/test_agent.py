@@ -1,9 +1,13 @@
 """The agent: a real second process, and what it refuses."""
 
+import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -73,12 +77,9 @@ def test_without_a_token_nothing_is_sent(board, monkeypatch, token):
 
 
 def signed(method, path, body=b"", *, stamp=None, nonce="n", digest=None, token=TOKEN):
-    import hashlib
-    import time
-
     stamp = stamp or f"{time.time():.3f}"
     digest = digest or hashlib.sha256(body).hexdigest()
-    parts = [part.encode() for part in (method, path, stamp, nonce, digest)]
+    parts = [part.encode() for part in (method, path, stamp, nonce, digest, str(len(body)))]
     return {"X-Time": stamp, "X-Nonce": nonce, "X-Digest": digest, "X-Signature": agent.signature(token, *parts)}
 
 
@@ -123,6 +124,7 @@ def test_jobs_outside_the_bounds_are_refused(tmp_path):
     networks = agent.Networks(tmp_path)
     digest = "0" * 64
     networks.path(digest).write_bytes(b"")
+    assert networks.known(digest)
     job = {"networks": [digest], "reference": digest, "threads": 1, "batch": 1, "turns": 2, "least": 1, "seconds": 1.0}
     assert networks.job({**job, "command": "rm"}).keys() == {*job, "cores"}
     for name, value in (("threads", 10_000), ("batch", 0), ("turns", 0), ("seconds", 1e6)):
@@ -130,16 +132,162 @@ def test_jobs_outside_the_bounds_are_refused(tmp_path):
             networks.job({**job, name: value})
 
 
-def test_the_oldest_networks_go_first(tmp_path, monkeypatch):
-    import hashlib
+def keep(networks, body):
+    digest = hashlib.sha256(body).hexdigest()
+    received = networks.folder / "received"
+    received.write_bytes(body)
+    networks.keep(digest, received)
+    return digest
 
+
+def test_the_longest_unused_networks_go_first(tmp_path, monkeypatch):
     monkeypatch.setattr(agent, "KEPT_BYTES", 10)
     networks = agent.Networks(tmp_path)
-    for i, body in enumerate((b"aaaa", b"bbbb", b"cccc")):
-        digest = hashlib.sha256(body).hexdigest()
-        networks.keep(digest, body)
+    first = keep(networks, b"aaaa")
+    second = keep(networks, b"bbbb")
+    for i, digest in enumerate((first, second)):
         os.utime(networks.path(digest), (i, i))
-    assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == [b"bbbb", b"cccc"]
+    assert networks.known(first)  # a hit: now the second is the older one
+    keep(networks, b"cccc")
+    assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == [b"aaaa", b"cccc"]
+    assert not networks.known(second)
+    keep(networks, b"cccc")  # the same again takes no more room
+    assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == [b"aaaa", b"cccc"]
+
+
+@pytest.fixture
+def near(tmp_path, monkeypatch):
+    """An agent in this process: the server, and a client of it."""
+    monkeypatch.setenv(agent.TOKEN_VARIABLE, TOKEN)
+    server = agent.Server(("127.0.0.1", 0), TOKEN, tmp_path)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    device = nas.hardware.Device(name="near", address=f"http://127.0.0.1:{server.server_address[1]}")
+    yield server, Remote(device)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def raw(server, text, *, end=True):
+    """What the agent answers to raw bytes; `end` closes this side."""
+    with socket.create_connection(server.server_address, timeout=20) as connection:
+        connection.sendall(text)
+        if end:
+            connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def head(method, path, headers, length):
+    lines = [f"{method} {path} HTTP/1.0", *(f"{k}: {v}" for k, v in headers.items()), f"Content-Length: {length}"]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def test_nothing_is_read_of_what_is_not_signed(near):
+    server, _ = near
+    path = "/networks/" + "0" * 64
+    # half a gigabyte is announced and none of it sent: the refusal comes at once, the body is not waited for
+    wrong = {**signed("PUT", path), "X-Signature": "0" * 64}
+    assert b" 401 " in raw(server, head("PUT", path, wrong, agent.LARGEST_BODY), end=False)
+    # the length is signed too
+    assert b"does not fit" in raw(server, head("PUT", path, signed("PUT", path, nonce="l"), 5), end=False)
+    # a signature that is no ASCII is a wrong one
+    assert b"does not fit" in raw(server, head("GET", "/about", {**signed("GET", "/about"), "X-Signature": "\xe9"}, 0))
+
+
+def test_a_request_counts_as_used_before_its_body_came(near):
+    server, _ = near
+    body = b"a network"
+    digest = hashlib.sha256(body).hexdigest()
+    path = f"/networks/{digest}"
+    once = head("PUT", path, signed("PUT", path, body), len(body))
+    assert b"not the one that was signed" in raw(server, once + body[:3])  # cut: nothing is kept
+    assert not server.networks.known(digest)
+    assert b"was sent before" in raw(server, once + body)
+    assert b" 200 " in raw(server, head("PUT", path, signed("PUT", path, body, nonce="m"), len(body)) + body)
+    assert server.networks.path(digest).read_bytes() == body
+    assert [file.name for file in server.networks.folder.iterdir()] == [f"{digest}.onnx"]
+
+
+def test_silence_and_too_many_connections_end(near, monkeypatch):
+    server, remote = near
+    monkeypatch.setattr(agent.Handler, "timeout", 0.1)
+    assert raw(server, b"GET /about HTTP/1.0\r\n", end=False) == b""
+    for _ in range(agent.CONNECTIONS):
+        server.places.acquire(timeout=5)
+    with pytest.raises(TrialError, match="cannot be reached"):
+        remote.about()
+    for _ in range(agent.CONNECTIONS):
+        server.places.release()
+    assert remote.about()["versions"]["onnxruntime"]
+
+
+@pytest.fixture
+def job(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    for name in ("network", "reference"):
+        (folder / name).write_bytes(name.encode())
+    names = {"networks": [str(folder / "network")], "reference": str(folder / "reference")}
+    return {**names, "threads": 1, "batch": 1, "turns": 2, "least": 1, "seconds": 0.1}
+
+
+def test_a_network_that_the_agent_dropped_is_sent_again(near, monkeypatch, job):
+    server, remote = near
+    monkeypatch.setattr(agent, "fresh_process", lambda command, job: {"ran": Path(job["networks"][0]).read_text()})
+    assert remote.process(job) == {"ran": "network"}
+    for file in server.networks.folder.glob("*.onnx"):
+        file.unlink()
+    assert remote.process(job) == {"ran": "network"}
+
+
+def test_who_comes_second_waits_and_is_told_so_in_the_end(near, monkeypatch, job):
+    from nasturtium.hardware import remote as client
+
+    server, remote = near
+    monkeypatch.setattr(agent, "fresh_process", lambda command, job: {"ran": True})
+    monkeypatch.setattr(agent, "QUEUE", 0.01)
+    monkeypatch.setattr(client, "PAUSE", 0.01)
+    server.measuring.acquire()
+    threading.Timer(0.1, server.measuring.release).start()
+    assert remote.process(job) == {"ran": True}
+    monkeypatch.setattr(client, "PATIENCE", 0.0)
+    with server.measuring, pytest.raises(TrialError, match="another measurement is running"):
+        remote.process(job)
+
+
+def test_a_process_without_a_result_is_an_error_with_what_it_wrote():
+    work = {"threads": 1, "networks": []}
+    for code, said in (("", "''"), ("print('half a {')", "half a {"), ("print(5)", "'5")):
+        with pytest.raises(RuntimeError, match="wrote no result") as caught:
+            agent.fresh_process([sys.executable, "-c", code], work)
+        assert said in str(caught.value)
+    assert agent.fresh_process([sys.executable, "-c", "print('warning'); print('{}')"], work) == {}
+    with pytest.raises(RuntimeError, match=r"more than 0\.05 s"):
+        agent.fresh_process([sys.executable, "-c", "import time; time.sleep(9)"], work, timeout=0.05)
+
+
+def test_the_time_a_process_may_take_grows_with_its_job():
+    assert agent.allowed_seconds({"networks": ["a"], "seconds": 0.4}) == 676.0
+    assert agent.allowed_seconds({"networks": ["a"] * 100, "seconds": 1.0}) == 10_600.0
+
+
+@pytest.mark.parametrize("answer", [b"no HTTP\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nabc", b""])
+def test_what_is_no_answer_is_said(answer, monkeypatch):
+    monkeypatch.setenv(agent.TOKEN_VARIABLE, TOKEN)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        device = nas.hardware.Device(name="odd", address=f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(TrialError, match=r"cannot be reached: (BadStatusLine|IncompleteRead|RemoteDisconnected)"):
+            Remote(device).about()
+        thread.join()
 
 
 def test_nobody_listening_is_said(monkeypatch):

@@ -47,6 +47,9 @@ def test_the_microcontrollers_are_those_of_the_issue_in_units_of_1024():
         ({"name": "a", "target": "microcontroller", "runtime": "tflm", "dtype": "int8"}, "`sram` and `flash`"),
         ({"name": "a", "address": "192.168.1.20"}, "'http://host:8420'"),
         ({"name": "a", "address": "http://x:1", "runtime": "eager"}, "ONNX Runtime only"),
+        ({"name": "a", "address": "http://h:abc"}, "'http://host:8420'"),
+        ({"name": "a", "address": "http://me@h:1"}, "'http://host:8420'"),
+        ({"name": "a", "address": "http://::1:8420"}, "'http://host:8420'"),
         ({"name": "a", "token_variable": "my secret!"}, "never in a device"),
     ],
 )

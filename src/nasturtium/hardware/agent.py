@@ -9,8 +9,9 @@ python agent.py serve --host 0.0.0.0 --port 8420
 
 It never imports the rest of the library, which uses it on the own machine too: `python agent.py work JOB` is one fresh
 process of a measurement. Every request and every answer carries an HMAC-SHA256 of its contents under the token, which
-itself never travels; a request is good once and for two minutes. Networks are not encrypted on their way: across a
-network that you do not trust, go through an SSH tunnel.
+itself never travels. A request is good once, and only while its time and the agent's clock differ by at most two
+minutes: for up to four where the other clock runs ahead. An agent that is started again forgets which requests it has
+seen. Networks are not encrypted on their way: across a network that you do not trust, go through an SSH tunnel.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import json
 import os
 import platform
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,13 +42,21 @@ try:
 except ImportError:  # Windows does not count switches
     resource = None  # type: ignore[assignment]
 
-PROTOCOL = 1
+PROTOCOL = 2
 PORT = 8420
 TOKEN_VARIABLE = "NASTURTIUM_AGENT_TOKEN"  # noqa: S105  (the name of a variable, no secret)
 FRESH_SECONDS = 120.0
-"""How far the clocks of the two machines may differ, and how long a request is good."""
+"""How far the time of a request may lie from this machine's clock, before or after."""
 LARGEST_BODY = 512 << 20
 """Bytes of the largest network that is taken."""
+PIECE = 1 << 20
+"""Bytes of a body that are in memory at once."""
+CONNECTIONS = 32
+"""At once; more are closed unanswered."""
+SILENCE = 30.0
+"""Seconds without a byte after which a connection is closed."""
+QUEUE = 10.0
+"""Seconds that a request waits for another's measurement to end, before it is told that the agent is busy."""
 KEPT_BYTES = 2 << 30
 """Bytes of networks that are kept; the oldest go first."""
 SHORTEST_TOKEN = 16
@@ -209,6 +219,14 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def about() -> dict[str, Any]:
+    """What the agent says of its machine: a profile is of one processor and one version of the runtime."""
+    import onnxruntime  # noqa: PLC0415
+
+    versions = {"python": platform.python_version(), "onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
+    return {"protocol": PROTOCOL, "machine": processor(), "cores": os.cpu_count(), "versions": versions}
+
+
 # Signed HTTP
 
 
@@ -221,11 +239,16 @@ def signature(token: str, *parts: bytes) -> str:
     return mac.hexdigest()
 
 
+class BusyError(Exception):
+    """Another measurement is running."""
+
+
 class Networks:
     """Networks that were sent, in a folder, under the SHA-256 of their contents."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = threading.Lock()
 
     def path(self, digest: str) -> Path:
         """Where a network lies, or would lie."""
@@ -233,19 +256,35 @@ class Networks:
             raise ValueError(f"a network is named by 64 hexadecimal digits, got {digest!r}")
         return self.folder / f"{digest}.onnx"
 
-    def keep(self, digest: str, body: bytes) -> None:
-        """Store a network."""
-        if hashlib.sha256(body).hexdigest() != digest:
-            raise ValueError("the network does not have the digest that it was sent under")
-        files = sorted(self.folder.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
-        while files and sum(file.stat().st_size for file in files) + len(body) > KEPT_BYTES:
-            files.pop(0).unlink()
-        self.path(digest).write_bytes(body)
+    def known(self, digest: str) -> bool:
+        """Whether a network is here; then it counts as used now."""
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def keep(self, digest: str, received: Path) -> None:
+        """Take a network over from a file of this folder, whole or not at all; the longest unused make room.
+
+        Args:
+            digest: SHA-256 of the file's contents, which the caller has checked.
+            received: The file; it is moved.
+        """
+        target = self.path(digest)
+        with self._lock:
+            sizes = {file: file.stat().st_size for file in self.folder.glob("*.onnx") if file != target}
+            files = sorted(sizes, key=lambda file: file.stat().st_mtime)
+            while files and sum(sizes.values()) + received.stat().st_size > KEPT_BYTES:
+                sizes.pop(files[0])
+                files.pop(0).unlink()
+            received.replace(target)
+            os.utime(target)
 
     def job(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The job with files instead of digests; only known fields, within bounds."""
         digests = [*asked["networks"], asked["reference"]]
-        missing = [digest for digest in digests if not self.path(digest).exists()]
+        missing = [digest for digest in digests if not self.known(digest)]
         if missing:
             raise LookupError(f"network {missing[0]} was not sent")
         bounds = {"threads": (1, os.cpu_count() or 1), "batch": (1, 4096), "turns": (1, 1000), "least": (1, 10_000)}
@@ -260,12 +299,23 @@ class Networks:
         return {**job, "seconds": float(asked["seconds"]), "networks": paths[:-1], "reference": paths[-1]}
 
 
-def fresh_process(command: Sequence[str], job: Mapping[str, Any], *, timeout: float = 600.0) -> dict[str, Any]:
-    """Run a command with a job on its standard input; its standard output is JSON.
+def allowed_seconds(job: Mapping[str, Any]) -> float:
+    """After which a process of a job is given up: ten minutes, and for each network one and 40 times its seconds."""
+    return 600.0 + len(job["networks"]) * (60.0 + 40.0 * float(job.get("seconds", 0.0)))
+
+
+def fresh_process(command: Sequence[str], job: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
+    """Run a command with a job on its standard input; the last line of its standard output is JSON.
+
+    Args:
+        command: Of the process.
+        job: See `work`.
+        timeout: Seconds; None for `allowed_seconds(job)`.
 
     Raises:
-        RuntimeError: it failed, was killed, or took too long; the message ends with what it wrote.
+        RuntimeError: it failed, was killed, took too long, or wrote no result; the message ends with what it wrote.
     """
+    timeout = allowed_seconds(job) if timeout is None else timeout
     environment = {**os.environ, **{f"{name}_NUM_THREADS": str(job["threads"]) for name in ("OMP", "MKL", "OPENBLAS")}}
     try:
         done = subprocess.run(  # noqa: S603  (this very file, or one of the library's modules)
@@ -276,7 +326,14 @@ def fresh_process(command: Sequence[str], job: Mapping[str, Any], *, timeout: fl
         raise RuntimeError(f"a process of the measurement took more than {timeout:g} s") from error
     if done.returncode != 0:
         raise RuntimeError(f"a process of the measurement ended with {done.returncode}: {done.stderr.strip()[-1000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    try:
+        found = json.loads(done.stdout.strip().rpartition("\n")[2])
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        said = (done.stdout + done.stderr).strip()[-1000:]
+        raise RuntimeError(f"a process of the measurement wrote no result, but {said!r}")  # noqa: TRY004
+    return found
 
 
 def own_command() -> list[str]:
@@ -298,6 +355,25 @@ class Server(ThreadingHTTPServer):
         self.measuring = threading.Lock()
         self.seen: dict[str, float] = {}
         self.seen_lock = threading.Lock()
+        self.places = threading.BoundedSemaphore(CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, unless too many are connected."""
+        if not self.places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self.places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, then make room for another connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
 
     def is_new(self, nonce: str, now: float) -> bool:
         """Whether a request's number was not used before; remembers it."""
@@ -313,6 +389,7 @@ class Handler(BaseHTTPRequestHandler):
     """The protocol: GET /about, GET and PUT /networks/DIGEST, POST /process."""
 
     server: Server
+    timeout = SILENCE
 
     def do_GET(self) -> None:
         self._handle()
@@ -328,22 +405,39 @@ class Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         nonce = self.headers.get("X-Nonce", "")
-        body = self._authenticated(nonce)
-        if body is None:
+        length = self._authenticated(nonce)
+        if length is None:
             return
         try:
+            with tempfile.TemporaryDirectory(dir=self.server.networks.folder) as folder:
+                body = Path(folder) / "body"
+                if self._received(body, length, nonce):
+                    self._respond(body, nonce)
+        except TimeoutError:
+            raise
+        except OSError as error:  # no room for the body
+            self._answer(500, {"error": str(error)}, nonce)
+
+    def _respond(self, body: Path, nonce: str) -> None:
+        try:
             self._answer(200, self._act(body), nonce)
+        except BusyError as error:
+            self._answer(503, {"error": str(error)}, nonce)
         except (ValueError, KeyError, TypeError) as error:
             self._answer(400, {"error": f"{type(error).__name__}: {error}"}, nonce)
         except LookupError as error:
             self._answer(404, {"error": str(error)}, nonce)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ImportError) as error:
             self._answer(500, {"error": str(error)}, nonce)
 
-    def _authenticated(self, nonce: str) -> bytes | None:
-        """The body of a request that was signed with the token, or None after the refusal."""
+    def _authenticated(self, nonce: str) -> int | None:
+        """The length of the body of a request that was signed with the token, or None after the refusal.
+
+        Nothing of the body is read before the signature, which covers its length and digest, is checked.
+        """
+        stated = self.headers.get("Content-Length", "0")
         try:
-            length, sent = int(self.headers.get("Content-Length", 0)), float(self.headers.get("X-Time", "nan"))
+            length, sent = int(stated), float(self.headers.get("X-Time", "nan"))
         except ValueError:
             length, sent = -1, float("nan")
         if not 0 <= length <= LARGEST_BODY:
@@ -354,32 +448,52 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(401, {"error": f"not signed, or the clocks differ by more than {FRESH_SECONDS:g} s"}, nonce)
             return None
         stamp, digest = self.headers.get("X-Time", ""), self.headers.get("X-Digest", "")
-        parts = [part.encode() for part in (self.command, self.path, stamp, nonce, digest)]
-        if not hmac.compare_digest(signature(self.server.token, *parts), self.headers.get("X-Signature", "")):
-            self._answer(401, {"error": "the signature does not fit: is the token the same on both machines?"}, nonce)
-            return None
-        body = self.rfile.read(length)
-        if not hmac.compare_digest(hashlib.sha256(body).hexdigest(), digest):
-            self._answer(401, {"error": "the body is not the one that was signed"}, nonce)
+        parts = [part.encode() for part in (self.command, self.path, stamp, nonce, digest, stated)]
+        given = self.headers.get("X-Signature", "").encode()
+        if not hmac.compare_digest(signature(self.server.token, *parts).encode(), given):
+            text = "the signature does not fit: are the token and the version of `agent.py` the same on both machines?"
+            self._answer(401, {"error": text}, nonce)
             return None
         if not self.server.is_new(nonce, now):
             self._answer(401, {"error": "this request was sent before"}, nonce)
             return None
-        return body
+        return length
 
-    def _act(self, body: bytes) -> dict[str, Any]:
+    def _received(self, body: Path, length: int, nonce: str) -> bool:
+        """Read the body into a file; whether it is the one that was signed, else after the refusal."""
+        seen = hashlib.sha256()
+        with body.open("wb") as stream:
+            while length > 0:
+                piece = self.rfile.read(min(length, PIECE))
+                if not piece:
+                    break
+                seen.update(piece)
+                stream.write(piece)
+                length -= len(piece)
+        if length == 0 and hmac.compare_digest(seen.hexdigest().encode(), self.headers.get("X-Digest", "").encode()):
+            return True
+        self._answer(401, {"error": "the body is not the one that was signed"}, nonce)
+        return False
+
+    def _act(self, body: Path) -> dict[str, Any]:
         networks = self.server.networks
         if self.command == "GET" and self.path == "/about":
-            return {"protocol": PROTOCOL, "machine": processor(), "cores": os.cpu_count()}
+            return about()
         if self.path.startswith("/networks/"):
             digest = self.path.removeprefix("/networks/")
             if self.command == "PUT":
+                if self.headers.get("X-Digest", "") != digest:
+                    raise ValueError("the network does not have the digest that it was sent under")
                 networks.keep(digest, body)
-            return {"known": networks.path(digest).exists()}
+            return {"known": networks.known(digest)}
         if self.command == "POST" and self.path == "/process":
-            job = networks.job(json.loads(body))
-            with self.server.measuring:
+            job = networks.job(json.loads(body.read_bytes()))
+            if not self.server.measuring.acquire(timeout=QUEUE):
+                raise BusyError("another measurement is running")
+            try:
                 return fresh_process(own_command(), job)
+            finally:
+                self.server.measuring.release()
         raise LookupError(f"no {self.command} {self.path}")
 
     def _answer(self, status: int, value: Mapping[str, Any], nonce: str) -> None:
@@ -393,6 +507,17 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self.end_headers()
         self.wfile.write(body)
+        if status in {401, 413}:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Read a little of what was refused: closing a connection over unread bytes would take the answer back."""
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(1.0)
+            self.connection.shutdown(socket.SHUT_WR)
+            for _ in range(16):
+                if not self.connection.recv(65536):
+                    break
 
 
 def serve(host: str, port: int, token: str, *, ready: Callable[[int], None] | None = None) -> None:

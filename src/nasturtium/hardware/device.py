@@ -43,7 +43,7 @@ MIB = 1024 * KIB
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TARGET = re.compile(r"cpu|cuda(:\d+)?|microcontroller")
-_ADDRESS = re.compile(r"https?://[^\s/]+/?")
+_ADDRESS = re.compile(r"https?://([^\s/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
