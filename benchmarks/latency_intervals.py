@@ -6,6 +6,10 @@ judged on the same processes: for a reference that was calibrated once, before t
 as each repeat observed it. Every process is appended to a file; a stopped run goes on where it was, and `--judge` only
 reads.
 
+Each repeat has a fixed number of processes. `measure` adds processes until the interval is as narrow as asked, which
+stops more often at an interval that is narrow by chance: the share found here is that of `Plan(precision=None)`, and
+an upper estimate for one that stops early.
+
     python benchmarks/latency_intervals.py --file runs/latency_intervals.jsonl --repeats 40 --pause 20
 
 Needs about 2 s of processor time a process: 40 repeats of 6 take 10 minutes on a free core.

@@ -72,6 +72,21 @@ def test_what_slows_both_is_taken_out_and_a_known_reference_sets_the_level(fake)
     assert found.conditions.observed_reference == pytest.approx(0.675e-3)
 
 
+def test_a_wall_clock_that_says_something_else_is_reported(fake):
+    fake(itertools.repeat(result(2.0, wall=1.05)))
+    assert nas.hardware.measure(GRAPH, plan=Plan(precision=None)).warnings == ()
+    fake(itertools.repeat(result(2.0, wall=1.5)))
+    (warning,) = nas.hardware.measure(GRAPH, plan=Plan(precision=None)).warnings
+    assert "by the wall clock the median is 3 ms, +50 %" in warning
+
+
+def test_what_a_process_says_of_its_kernels_is_a_warning(fake):
+    said = result(2.0)
+    said["results"][0]["note"] = "The network was computed by other kernels."
+    fake(itertools.repeat(said))
+    assert nas.hardware.measure(GRAPH, plan=Plan(precision=None)).warnings == (said["results"][0]["note"],)
+
+
 def test_a_busy_machine_drift_and_unsettled_times_are_said(fake):
     fake(result(2.0 + 0.1 * i, switches=1, wall=3.0, settled=i > 0) for i in itertools.count())
     found = nas.hardware.measure(GRAPH, plan=Plan(precision=None, processes=(8, 8)))

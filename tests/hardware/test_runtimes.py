@@ -1,6 +1,7 @@
 """Preparing networks for runtimes, and the process that times them (here without starting one)."""
 
 import importlib.util
+import types
 
 import numpy as np
 import onnxruntime
@@ -9,7 +10,7 @@ import torch
 
 import nasturtium as nas
 from nasturtium.errors import ExportError, InvalidInputError, MissingExtraError
-from nasturtium.hardware import agent, runtimes
+from nasturtium.hardware import agent, runtimes, tflite
 
 GRAPH = nas.trace(nas.Sequential(nas.Conv(4, stride=2), nas.Classifier()), (1, 8, 8), classes=3)
 JOB = {"threads": 1, "batch": 2, "turns": 2, "seconds": 0.002, "least": 2, "target": "cpu", "dtype": "float32"}
@@ -60,6 +61,8 @@ def test_what_is_not_timed_says_why(tmp_path):
         runtimes.prepare(GRAPH, nas.hardware.device("mcu-256k"), tmp_path / "x")
     with pytest.raises(InvalidInputError, match="timed on given `inputs`"):
         runtimes.prepare(torch.nn.Identity(), nas.hardware.device("cpu"), tmp_path / "x")
+    with pytest.raises(InvalidInputError, match=r"batches of 1, got `inputs` of \[\(2, 1\)\]"):
+        runtimes.prepare(torch.nn.Identity(), nas.hardware.device("cpu"), tmp_path / "x", inputs=(torch.zeros(2, 1),))
     if not torch.cuda.is_available():
         with pytest.raises(InvalidInputError, match="needs CUDA"):
             runtimes.prepare(GRAPH, nas.hardware.device("cuda"), tmp_path / "x")
@@ -81,7 +84,41 @@ def test_litert_gives_turns_too(tmp_path, name):
     reference = runtimes.prepare_reference(device, tmp_path)
     found = runtimes.work({**JOB, "networks": [str(network)], "reference": str(reference)}, "litert")
     assert [len(found["results"][0][part]) for part in ("network", "reference")] == [2, 3]
-    assert found["versions"]["ai-edge-litert"]
+    assert found["versions"]["ai-edge-litert"].endswith("(XNNPACK)")
+
+
+class Interpreter:
+    """Of LiteRT, as far as timing needs it; XNNPACK refuses what is called "refused"."""
+
+    def __init__(self, path, *, num_threads, experimental_op_resolver_type=None):
+        self.own = experimental_op_resolver_type is not None
+        self.refused = "refused" in path and not self.own
+
+    def allocate_tensors(self):
+        if self.refused:
+            raise RuntimeError("failed to create XNNPACK runtime")
+
+    def get_input_details(self):
+        return [{"shape": np.array([1, 2]), "dtype": np.float32, "index": 0}]
+
+    def set_tensor(self, index, value):
+        assert value.shape == (1, 2)
+
+    def invoke(self):
+        pass
+
+
+def test_litert_is_timed_as_it_computes_by_default_and_says_where_it_cannot(monkeypatch):
+    module = types.SimpleNamespace(
+        Interpreter=Interpreter, OpResolverType=types.SimpleNamespace(BUILTIN_WITHOUT_DEFAULT_DELEGATES=1)
+    )
+    monkeypatch.setattr(tflite, "require", lambda name: module)
+    monkeypatch.setattr(runtimes, "version", lambda name: "2.0")
+    job = {**JOB, "networks": ["refused.tflite", "taken.tflite"], "reference": "reference.tflite"}
+    found = runtimes.work(job, "litert")
+    assert found["versions"]["ai-edge-litert"] == "2.0 (XNNPACK)"
+    assert "computed by LiteRT's own kernels, the reference kernel by XNNPACK" in found["results"][0]["note"]
+    assert "note" not in found["results"][1]
 
 
 def test_several_inputs_are_no_network_for_litert(tmp_path):

@@ -104,7 +104,9 @@ def test_drift_is_found_and_chance_is_not():
     order = np.arange(12)
     assert statistics.drift(np.exp(0.02 * order)) == pytest.approx(math.expm1(0.22))
     assert statistics.drift([1.0, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98, 1.0]) is None
-    assert statistics.drift([1.0, 2.0, 3.0]) is None
+    assert statistics.drift([1.0, 2.0, 3.0, 4.0, 5.0]) is None  # 2 in 120 by chance
+    assert statistics.drift([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) is not None  # 2 in 720
+    assert statistics.drift([1.0, 2.0, 3.0, 4.0, 6.0, 5.0]) is None  # 12 in 720
     rng = np.random.default_rng(3)
     alarms = sum(statistics.drift(np.exp(rng.normal(0, 0.1, 10))) is not None for _ in range(300))
     assert alarms <= stats.binom.ppf(0.999, 300, statistics.DRIFT_LEVEL)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from nasturtium.errors import InvalidInputError, MissingExtraError
 from nasturtium.graph import Graph
@@ -46,13 +49,12 @@ class Rapl:
     """
 
     def __init__(self, root: Path = POWERCAP) -> None:
-        self._packages = sorted(
-            p for p in root.glob("*rapl:*") if p.name.count(":") == 1 and (p / "energy_uj").exists()
-        )
+        self._packages = sorted(p for p in root.glob("*rapl:*") if p.name.count(":") == 1 and _is_package(p))
         if not self._packages:
             raise InvalidInputError(
-                f"This machine exposes no energy counter of its processor (RAPL): {root} has no `intel-rapl:0`. "
-                "Virtual machines and most ARM boards have none; energy is then unknown, and no number is made up."
+                f"This machine exposes no energy counter of its processor (RAPL): {root} has no `intel-rapl:0` of a "
+                "package. Virtual machines and most ARM boards have none; energy is then unknown, and no number is "
+                "made up."
             )
         try:
             self._ranges = [self._read(p / "max_energy_range_uj") for p in self._packages]
@@ -82,11 +84,18 @@ class Rapl:
         return self._total / 1e6
 
 
+def _is_package(domain: Path) -> bool:
+    """Whether a domain is a processor's package: "psys", the whole board, stands beside them and holds them."""
+    name = domain / "name"
+    return name.exists() and name.read_text().startswith("package") and (domain / "energy_uj").exists()
+
+
 class Nvml:
     """The energy counter of an NVIDIA GPU (Volta and later); the whole board is counted.
 
     Args:
-        index: Of the GPU.
+        index: Of the GPU, as PyTorch numbers it. NVML numbers all GPUs of the machine, by their places on the bus, also
+            those that `CUDA_VISIBLE_DEVICES` hides; so the board is looked up by its UUID.
 
     Raises:
         MissingExtraError: `pynvml` is not installed.
@@ -103,7 +112,7 @@ class Nvml:
         self._nvml = pynvml
         try:
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(_uuid(index))
             pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
         except pynvml.NVMLError as error:
             raise InvalidInputError(f"GPU {index} exposes no energy counter through NVML: {error}.") from error
@@ -117,6 +126,14 @@ class Nvml:
     def joules(self) -> float:
         """Energy since the driver was loaded."""
         return self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3
+
+
+def _uuid(index: int) -> str:
+    """The UUID of PyTorch's GPU of a number, as NVML writes it."""
+    if index >= torch.cuda.device_count():
+        raise InvalidInputError(f"There is no GPU {index}: PyTorch finds {torch.cuda.device_count()} here.")
+    uuid = str(torch.cuda.get_device_properties(index).uuid)
+    return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
 
 
 def meter(device: Device) -> Meter:
@@ -180,7 +197,8 @@ def measure_energy(
 ) -> Energy:
     """Measure the energy of one inference: the counter over many of them, less the power at rest.
 
-    Nothing else should run: the counters see the whole processor or board.
+    Nothing else should run: the counters see the whole processor or board. It runs in this process, whose threads are
+    set and bound to cores as the device says, and set free again.
 
     Args:
         network: The weights are drawn.
@@ -200,14 +218,26 @@ def measure_energy(
             f"`seconds` must be above 0 and `repetitions` at least {statistics.FEWEST}, got {seconds}, {repetitions}."
         )
     with tempfile.TemporaryDirectory(prefix="nasturtium-") as folder:
-        path = str(runtimes.prepare(network, device, Path(folder) / "network"))
-        if path.endswith(".onnx"):
-            run = agent.session_run(path, device.threads, device.batch)
-        else:
-            job = {"target": device.target, "dtype": device.dtype}
-            run = runtimes.module_run(path, job, compiled=device.runtime == "compiled")
-        agent.warm_up(run, least=seconds / 4, most=seconds)
-        return repeated(run, counter, device, seconds=seconds, repetitions=repetitions)
+        path = runtimes.prepare(network, device, Path(folder) / "network")
+        with _threads(device.threads):
+            run = runtimes.one_run(path, device)
+            agent.warm_up(run, least=seconds / 4, most=seconds)
+            return repeated(run, counter, device, seconds=seconds, repetitions=repetitions)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads, and as many cores for them, as in the processes that measure latency."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    before = torch.get_num_threads()
+    agent.pin(count)
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if cores is not None:
+            os.sched_setaffinity(0, cores)
 
 
 def repeated(

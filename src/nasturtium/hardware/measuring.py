@@ -84,10 +84,13 @@ def measure(
     """Measure the latency of one network on a device: the median of one inference, with its interval.
 
     A number of fresh processes, one after the other, times the network in turns with a reference kernel; the ratio of
-    the two takes out what slows both, and is stated in seconds by the reference's median over the processes, or by
+    the two takes out what slows both for a whole process (what changes within a process scatters its turns, and stays
+    in the interval), and is stated in seconds by the reference's median over the processes, or by
     `plan.reference`. Threads are pinned; the times settle first. On one thread of a CPU the clock is the processor time
-    of the process: it is the wall-clock time of a machine that does nothing else, and stays right on a busy one; the
-    wall clock is compared, and reported where it differs. Processes are added until the interval is as narrow as asked,
+    of the process: it leaves out the time in which other programs had the core, and what the network itself waits. It
+    comes near the wall clock of a machine that does nothing else; on a busy one it still rises, since caches and memory
+    are shared. The wall clock's median is stored beside it, with a warning where it is a tenth above, or where the
+    system took the core away in a fifth of the runs. Processes are added until the interval is as narrow as asked,
     or the most are reached, which the result then says. About two seconds of processor time a process under ONNX
     Runtime, four under PyTorch.
 
@@ -264,12 +267,13 @@ def _warnings(processes: Sequence[ProcessTimes], found: Interval, plan: Plan, ob
         if change is not None:
             yield f"The {name} drifted by {100 * change:+.2g} % from the first process to the last."
     disturbed = float(np.mean([p.disturbed for p in processes]))
-    wall = float(np.median([p.wall for p in processes]))
-    if disturbed > statistics.DISTURBED:
+    wall, counted = (float(np.median([getattr(p, name) for p in processes])) for name in ("wall", "seconds"))
+    if disturbed > statistics.DISTURBED or wall > (1 + statistics.WAITED) * counted:
         yield (
-            f"The machine was busy: in {100 * disturbed:.0f} % of the runs the system took the core away; by the wall "
-            f"clock the median is {1e3 * wall:.3g} ms."
+            f"The machine was busy, or the network waited: in {100 * disturbed:.0f} % of the runs the system took the "
+            f"core away; by the wall clock the median is {1e3 * wall:.3g} ms, {100 * (wall / counted - 1):+.0f} %."
         )
+    yield from dict.fromkeys(p.note for p in processes if p.note)
     outliers = float(np.mean([p.outliers for p in processes]))
     if outliers > statistics.OUTLIERS:
         yield f"{100 * outliers:.0f} % of the runs took far longer than the median."

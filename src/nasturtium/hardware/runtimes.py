@@ -212,6 +212,11 @@ def prepare(network: Graph | nn.Module, device: Device, path: Path, *, inputs: S
         inputs = drawn_inputs(network, device.batch)
     elif inputs:
         module = network
+        if any(x.ndim == 0 or len(x) != device.batch for x in inputs):
+            raise InvalidInputError(
+                f"Device {device.name!r} runs batches of {device.batch}, got `inputs` of "
+                f"{[tuple(x.shape) for x in inputs]}. Give inputs of that batch, or `device.replace(batch=...)`."
+            )
     else:
         raise InvalidInputError("A module is timed on given `inputs`, got none; a graph needs none.")
     target = path.with_name(path.name + kind.suffix)
@@ -248,22 +253,32 @@ def module_run(path: str, job: Mapping[str, Any], *, compiled: bool) -> agent.Ru
     return run
 
 
-def litert_run(path: str, job: Mapping[str, Any]) -> agent.Run:
-    """One inference of a `.tflite` file on a random input."""
-    network = tflite.LiteRTNetwork(path, threads=job["threads"])
-    shape = network.interpreter.get_input_details()[0]["shape"]
-    interpreter = network.interpreter
-    image = np.random.default_rng(0).standard_normal(shape)
-    given = image.astype(interpreter.get_input_details()[0]["dtype"])
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given)
-    return interpreter.invoke
+def litert_run(path: str, job: Mapping[str, Any]) -> tuple[agent.Run, str]:
+    """One inference of a `.tflite` file on a random input, and the kernels that compute it.
+
+    LiteRT computes with XNNPACK unless told otherwise, so that is timed; where XNNPACK refuses a network, LiteRT's own
+    kernels are.
+    """
+    interpreter, kernels = tflite.fast_interpreter(path, threads=job["threads"])
+    (details,) = interpreter.get_input_details()
+    image = np.random.default_rng(0).standard_normal(details["shape"])
+    interpreter.set_tensor(details["index"], image.astype(details["dtype"]))
+    return interpreter.invoke, kernels
 
 
-def _run(kind: str, path: str, job: Mapping[str, Any]) -> agent.Run:
-    """One inference of a file in a runtime of this process."""
+def one_run(path: Path, device: Device) -> agent.Run:
+    """One inference of a file that `prepare` wrote, in this process, with its threads as they are set."""
+    if device.runtime in {"onnx", "onnx_int8"}:
+        return agent.session_run(str(path), device.threads, device.batch)
+    job = {"target": device.target, "dtype": device.dtype, "threads": device.threads}
+    return _run(device.runtime, str(path), job)[0]
+
+
+def _run(kind: str, path: str, job: Mapping[str, Any]) -> tuple[agent.Run, str]:
+    """One inference of a file in a runtime of this process, and its kernels ("" where there is no choice)."""
     if kind == "litert":
         return litert_run(path, job)
-    return module_run(path, job, compiled=kind == "compiled")
+    return module_run(path, job, compiled=kind == "compiled"), ""
 
 
 def work(job: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -275,15 +290,17 @@ def work(job: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """
     cores = agent.pin(job["threads"], job.get("cores"))
     torch.set_num_threads(job["threads"])
-    reference = _run("litert" if kind == "litert" else "eager", job["reference"], {**job, "dtype": "float32"})
+    reference, kernels = _run("litert" if kind == "litert" else "eager", job["reference"], {**job, "dtype": "float32"})
     results = []
     for path in job["networks"]:
-        run = _run(kind, path, job)
+        run, own = _run(kind, path, job)
         run()  # a compiled one compiles now
         results.append(agent.in_turns(run, reference, job))
+        if own != kernels:
+            results[-1]["note"] = f"The network was computed by {own}, the reference kernel by {kernels}."
     versions = {"torch": torch.__version__, "numpy": np.__version__}
     if kind == "litert":
-        versions["ai-edge-litert"] = version("ai-edge-litert")
+        versions["ai-edge-litert"] = f"{version('ai-edge-litert')} ({kernels})"
     return {**agent.circumstances(cores, versions), "results": results}
 
 

@@ -25,8 +25,12 @@ FEWEST = 3
 """Processes below which no interval is given."""
 DRIFT_LEVEL = 0.01
 """Chance of a false alarm of `drift`."""
+DRIFT_FEWEST = 6
+"""Values below which `drift` cannot tell: of five, even a strict order has a chance of 2 in 120."""
 DISTURBED = 0.2
 """Share of runs that lost their core, above which it is reported."""
+WAITED = 0.1
+"""Share by which the wall clock may exceed the counted time, above which it is reported."""
 OUTLIERS = 0.1
 """Share of runs far above their block's median, above which it is reported."""
 
@@ -50,6 +54,8 @@ class ProcessTimes:
     """Share of runs beyond the median of their block by more than five robust standard deviations and 10 %."""
     settled: bool
     """Whether the times settled in the warm-up."""
+    note: str = ""
+    """What the process says of how it computed."""
 
     @property
     def seconds(self) -> float:
@@ -91,6 +97,7 @@ def process_times(result: Mapping[str, Any], clock: Clock) -> ProcessTimes:
         disturbed=float((runs[:, 2] > 0).mean()),
         outliers=sum(_far(block[:, column]) for block in blocks) / len(runs),
         settled=bool(result["settled"]),
+        note=str(result.get("note", "")),
     )
 
 
@@ -174,7 +181,9 @@ def expanded_tail(count: int, confidence: float) -> float:
 def drift(values: Sequence[float]) -> float | None:
     """Relative change from the first to the last process, where it is no chance; None otherwise.
 
-    Kendall's rank test of the values against their order at 1 %, and the Theil-Sen slope for the size.
+    Kendall's rank test of the values against their order at 1 %, and the Theil-Sen slope for the size. It is weak for
+    few values: of fewer than six no order is that improbable, and of six only a strictly rising or falling one
+    (2 in 720).
 
     Args:
         values: Of each process, in order of time.
@@ -182,7 +191,7 @@ def drift(values: Sequence[float]) -> float | None:
     Reference:
         Sen (1968), "Estimates of the regression coefficient based on Kendall's tau", JASA 63.
     """
-    if len(values) < 5:
+    if len(values) < DRIFT_FEWEST:
         return None
     order = np.arange(len(values))
     tau = stats.kendalltau(order, values)

@@ -254,3 +254,31 @@ def _interpreter(path: Path, threads: int) -> Any:
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"LiteRT cannot read {str(path)!r}: {error}.") from error
     return made
+
+
+XNNPACK, OWN_KERNELS = "XNNPACK", "LiteRT's own kernels"
+
+
+def fast_interpreter(path: str | Path, *, threads: int = 1) -> tuple[Any, str]:
+    """LiteRT's interpreter as it computes by default, for timing, and its kernels.
+
+    Args:
+        path: A `.tflite` file.
+        threads: Of one inference.
+
+    Returns:
+        The interpreter, its tensors allocated and run once, and `XNNPACK`, or `OWN_KERNELS` where XNNPACK refuses the
+        network.
+
+    Raises:
+        MissingExtraError: the extra is not installed.
+        ExportError: the file cannot be read.
+    """
+    module = require("ai_edge_litert.interpreter")
+    try:
+        made = module.Interpreter(str(path), num_threads=threads)
+        made.allocate_tensors()
+        made.invoke()
+    except (RuntimeError, ValueError):  # XNNPACK refuses it, or it is no such file: the other one tells
+        return _interpreter(Path(path), threads), OWN_KERNELS
+    return made, XNNPACK
