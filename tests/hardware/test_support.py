@@ -8,12 +8,14 @@ import sys
 import pytest
 
 import nasturtium as nas
-from nasturtium.errors import IncompatibleError, InvalidInputError, UnknownNameError
+from nasturtium.errors import IncompatibleError, InvalidInputError, TraceError, UnknownNameError
 from nasturtium.graph import OPERATIONS, trace
 from nasturtium.graph import operations as ops
 from nasturtium.graph import tensor as T
 from nasturtium.hardware import check, problems
+from nasturtium.hardware import support as room
 from nasturtium.hardware.support import TABLE, TARGETS, operation_name, support
+from nasturtium.space.lowering import RefusedError
 
 SHAPE = (3, 8, 8)
 
@@ -40,7 +42,7 @@ class Bent(nas.Block):
 
 def test_a_network_that_runs_passes():
     for target in TARGETS:
-        check(trace(Net(), SHAPE), target)
+        assert check(trace(Net(), SHAPE), target)
         check(nas.zoo.space("mobile", SHAPE), target, SHAPE, classes=10)
 
 
@@ -77,6 +79,42 @@ def test_what_every_architecture_has_depends_on_nothing():
     space = nas.Space(nas.Sequential(Bent(), nas.Conv(nas.one_of(4, 8))))
     (found,) = problems(space, "tflm", SHAPE)
     assert found.decisions == ()
+
+
+def test_a_space_that_is_too_wide_is_judged_by_a_sample_and_says_so(monkeypatch):
+    def refuse(*arguments, **context):
+        raise RefusedError("too wide")
+
+    monkeypatch.setattr(room, "lower", refuse)
+    monkeypatch.setattr(room, "SAMPLES", 20)
+    space = nas.Space(Net(nas.one_of("relu", "relu6", name="act")))
+    with pytest.warns(UserWarning, match="20 random architectures stand for it"):
+        assert not check(space, "tflm", SHAPE)
+    with pytest.warns(UserWarning, match="none of them has is not found"):
+        assert problems(space, "tflm", SHAPE) == ()
+    with pytest.raises(IncompatibleError, match="activation gelu"):
+        check(nas.Space(Net(nas.one_of("relu", "gelu", name="act"))), "tflm", SHAPE)
+
+
+class Fussy(nas.Block):
+    """Cannot be traced with one of its options."""
+
+    width: int = 4
+
+    def forward(self, x):
+        return T.conv(x, 4, 3, groups=3 if self.width == 4 else 1)  # 3 groups of 4 channels are none
+
+
+def test_architectures_of_a_sample_that_cannot_be_traced_are_counted(monkeypatch):
+    def refuse(*arguments, **context):
+        raise RefusedError("too wide")
+
+    monkeypatch.setattr(room, "lower", refuse)
+    monkeypatch.setattr(room, "SAMPLES", 20)
+    with pytest.warns(UserWarning, match=r"stand for it \(\d+ more cannot be traced\)"):
+        assert not check(nas.Space(Fussy(nas.one_of(4, 8))), "tflm", SHAPE)
+    with pytest.raises(TraceError, match="None of 20 architectures"):
+        check(nas.Space(Fussy(4)), "tflm", SHAPE)
 
 
 def test_the_whole_table_is_of_known_operations():

@@ -7,6 +7,7 @@ by the real interpreter beside PyTorch; tests repeat that.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -175,7 +176,8 @@ def problems(
     """The operations of a network, or of any network of a space, that a target does not support.
 
     A space is lowered once to the graph of all its architectures, so that none is missed. Where it is too wide for
-    that, `SAMPLES` of its architectures stand for it.
+    that, `SAMPLES` of its architectures stand for it, and a warning says so: what they do not hold is not found. Those
+    of them that cannot be traced are left out, and counted in the warning.
 
     Args:
         network: A graph, an architecture, a block (closed or open) or a space.
@@ -189,27 +191,53 @@ def problems(
     Raises:
         UnknownNameError: an unknown target.
         InvalidInputError: no input shape for what is not a graph.
+        TraceError: the architecture, or each of the architectures that stand for a space, cannot be traced.
     """
+    found, drawn = _problems(network, target, inputs, context)
+    if drawn is not None:
+        warnings.warn(f"{drawn} For {target!r}, an operation that none of them has is not found.", stacklevel=2)
+    return found
+
+
+def _problems(
+    network: Graph | Architecture | Block | Space, target: str, inputs: Inputs | None, context: dict[str, object]
+) -> tuple[tuple[Problem, ...], str | None]:
+    """See `problems`; beside them what stood for the space, None where all of it was judged."""
     if target not in TABLE:
         raise UnknownNameError("target", target, TABLE)
     if isinstance(network, Graph):
-        return tuple(_unique(_in_graph(network, target)))
+        return tuple(_unique(_in_graph(network, target))), None
     if inputs is None:
         raise InvalidInputError(f"`inputs`, the shape of an image without the batch, is needed for {network!r}.")
     if isinstance(network, Architecture):
-        return tuple(_unique(_in_graph(trace(network, inputs, **context), target)))
+        return tuple(_unique(_in_graph(trace(network, inputs, **context), target))), None
     try:
         opened = lower(network, inputs, **context)  # type: ignore[arg-type]  # `context` holds no `limit`
     except RefusedError:
         space = network if isinstance(network, Space) else Space(network)
-        drawn = (space.sample(random.Random(seed)) for seed in range(SAMPLES))
-        return tuple(_unique(p for a in drawn for p in _in_graph(trace(a, inputs, **context), target)))
-    return tuple(_unique(_in_space(opened, target)))
+        return _in_sample(space, target, inputs, context)
+    return tuple(_unique(_in_space(opened, target))), None
+
+
+def _in_sample(
+    space: Space, target: str, inputs: Inputs, context: dict[str, object]
+) -> tuple[tuple[Problem, ...], str]:
+    graphs, last = [], None
+    for seed in range(SAMPLES):
+        try:
+            graphs.append(trace(space.sample(random.Random(seed)), inputs, **context))
+        except TraceError as error:
+            last = error
+    if last is not None and not graphs:
+        raise TraceError(f"None of {SAMPLES} architectures of this space can be traced; the last one: {last}") from last
+    untraced = f" ({SAMPLES - len(graphs)} more cannot be traced)" if last is not None else ""
+    said = f"The space is too wide to be judged as a whole: {len(graphs)} random architectures stand for it{untraced}."
+    return tuple(_unique(p for graph in graphs for p in _in_graph(graph, target))), said
 
 
 def check(
     network: Graph | Architecture | Block | Space, target: str, inputs: Inputs | None = None, **context: object
-) -> None:
+) -> bool:
     """Refuse what a target cannot run, before any search or training.
 
     Args:
@@ -218,15 +246,20 @@ def check(
         inputs: As for `problems`.
         **context: As for `problems`.
 
+    Returns:
+        Whether that is known of every architecture; False, with a warning, where `SAMPLES` of them stood for the space.
+
     Raises:
         IncompatibleError: an operation does not run there; the message names each with its place, the decisions that
             it depends on, why, and what to take instead.
         UnknownNameError: an unknown target.
         InvalidInputError: no input shape for what is not a graph.
     """
-    found = problems(network, target, inputs, **context)
+    found, drawn = _problems(network, target, inputs, context)
     if not found:
-        return
+        if drawn is not None:
+            warnings.warn(f"{drawn} For {target!r}, an operation that none of them has is not found.", stacklevel=2)
+        return drawn is None
     lines = "\n".join(f"  {problem.text}" for problem in found[:SHOWN])
     more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     what = "a network of this space" if isinstance(network, Space) else "this network"
