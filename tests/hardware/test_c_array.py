@@ -18,7 +18,8 @@ def test_the_array_holds_the_bytes():
     header, source = c_sources(DATA, "net", arena_bytes=4096, operations=("CONV_2D", "ADD", "CONV_2D"))
     assert bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", source)) == DATA
     assert "alignas(16) const unsigned char net[]" in source
-    assert "net_arena_size = 4096" in header
+    assert "net_arena_size = 4096 + 0;" in header
+    assert "net_arena_size = 4096 + 512;" in c_sources(DATA, "net", arena_bytes=4096, margin_bytes=512)[0]
     assert "net_operations = 2" in header
     assert "AddConv2D" in header
     assert "AddAdd" in header
@@ -52,3 +53,5 @@ def test_mistakes_are_named():
         c_sources(b"GIF89a00")
     with pytest.raises(InvalidInputError, match="NO_SUCH"):
         c_sources(DATA, operations=["NO_SUCH"])
+    with pytest.raises(InvalidInputError, match="margin_bytes"):
+        c_sources(DATA, arena_bytes=1, margin_bytes=-1)

@@ -2,8 +2,11 @@
 
 The arena is the one block of SRAM that the interpreter uses. Its *head* holds activations and scratch buffers, placed
 by the planner; its *tail* holds what lives as long as the network: structs of tensors and operations, and quantisation
-parameters of each channel. The interpreter here is compiled for this machine, whose pointers have 64 bits; those of a
-microcontroller have 32, so its tail is smaller and the measured total an upper bound. The head is the same.
+parameters of each channel. The interpreter here has TensorFlow Lite Micro's reference kernels and is compiled for this
+machine, whose pointers have 64 bits; those of a microcontroller have 32. So with the reference kernels, a board's head
+is the same and its tail smaller: the measured total is an upper bound. It is none for a board whose kernels are
+optimised (CMSIS-NN, ESP-NN): those ask for scratch buffers in the head, which can be tens of kilobytes. Leave a margin
+for them, and measure on the board.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ def parse_allocations(text: str) -> Arena:
 
 
 def measure_arena(path: str | Path, *, arena_bytes: int = ARENA_BYTES) -> Arena:
-    """Allocate a `.tflite` file in TensorFlow Lite Micro, run it once, and read what it took.
+    """Allocate a `.tflite` file in TensorFlow Lite Micro with its reference kernels, run it, and read what it took.
 
     Args:
         path: The file, float32 or int8.
@@ -80,7 +83,7 @@ def measure_arena(path: str | Path, *, arena_bytes: int = ARENA_BYTES) -> Arena:
 
 
 def fits_arena(path: str | Path, arena_bytes: int) -> bool:
-    """Whether a `.tflite` file really runs in an arena of so many bytes, tried in a process of its own.
+    """Whether a `.tflite` file runs in an arena of so many bytes with the reference kernels, tried in its own process.
 
     Raises:
         MissingExtraError: the extra `tinyml` is not installed.
@@ -93,7 +96,7 @@ def fits_arena(path: str | Path, arena_bytes: int) -> bool:
 
 
 def smallest_arena(path: str | Path, *, step: int = 16) -> int:
-    """The smallest arena, in bytes, in which a `.tflite` file really runs; a multiple of `step`.
+    """The smallest arena, in bytes, in which a `.tflite` file runs with the reference kernels; a multiple of `step`.
 
     Found by halving between nothing and twice what the allocator reports, each size in a process of its own.
 

@@ -32,19 +32,27 @@ RESOLVERS = {
 
 
 def c_sources(
-    data: bytes, name: str = "network", *, arena_bytes: int | None = None, operations: Sequence[str] = ()
+    data: bytes,
+    name: str = "network",
+    *,
+    arena_bytes: int | None = None,
+    margin_bytes: int = 0,
+    operations: Sequence[str] = (),
 ) -> tuple[str, str]:
     """The header and the source.
 
     Args:
         data: Contents of a `.tflite` file.
         name: Of the array and the files; a C identifier.
-        arena_bytes: Stated as the constant `NAME_arena_size` where given; see `hardware.measure_arena`.
+        arena_bytes: As `hardware.measure_arena` says, for the reference kernels. Where given, it is stated with the
+            margin as the constant `NAME_arena_size`.
+        margin_bytes: Added to it, for the scratch buffers of optimised kernels (CMSIS-NN, ESP-NN).
         operations: Names of the file's operations (`hardware.tflite.operations`); then the header has a macro
             `NAME_REGISTER(resolver)` that registers them, and their number.
 
     Raises:
-        InvalidInputError: `name` is no C identifier, `data` is no `.tflite` file, or an operation has no method.
+        InvalidInputError: `name` is no C identifier, `data` is no `.tflite` file, an operation has no method, or the
+            margin is negative.
     """
     if not _NAME.fullmatch(name):
         raise InvalidInputError(f"`name` must be a C identifier (letters, digits, _), got {name!r}.")
@@ -56,7 +64,9 @@ def c_sources(
             f"No method of MicroMutableOpResolver is known here for {', '.join(unknown)}. Leave `operations` out and "
             "register them by hand."
         )
-    return _header(name, arena_bytes, sorted(set(operations))), _source(name, data)
+    if margin_bytes < 0:
+        raise InvalidInputError(f"`margin_bytes` must be at least 0, got {margin_bytes!r}.")
+    return _header(name, arena_bytes, margin_bytes, sorted(set(operations))), _source(name, data)
 
 
 def write_c_array(
@@ -65,6 +75,7 @@ def write_c_array(
     name: str = "network",
     *,
     arena_bytes: int | None = None,
+    margin_bytes: int = 0,
     operations: Sequence[str] = (),
 ) -> tuple[Path, Path]:
     """Write `NAME.h` and `NAME.cc` of a `.tflite` file.
@@ -74,12 +85,14 @@ def write_c_array(
         folder: Where to; it is made.
         name: As for `c_sources`.
         arena_bytes: As for `c_sources`.
+        margin_bytes: As for `c_sources`.
         operations: As for `c_sources`.
 
     Raises:
         InvalidInputError: as for `c_sources`.
     """
-    header, source = c_sources(Path(path).read_bytes(), name, arena_bytes=arena_bytes, operations=operations)
+    data = Path(path).read_bytes()
+    header, source = c_sources(data, name, arena_bytes=arena_bytes, margin_bytes=margin_bytes, operations=operations)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     files = target / f"{name}.h", target / f"{name}.cc"
@@ -88,7 +101,7 @@ def write_c_array(
     return files
 
 
-def _header(name: str, arena_bytes: int | None, operations: Sequence[str]) -> str:
+def _header(name: str, arena_bytes: int | None, margin_bytes: int, operations: Sequence[str]) -> str:
     guard = f"{name.upper()}_H_"
     lines = [
         f"#ifndef {guard}", f"#define {guard}", "", "#include <cstddef>", "",
@@ -97,8 +110,9 @@ def _header(name: str, arena_bytes: int | None, operations: Sequence[str]) -> st
     if arena_bytes is not None:
         lines += [
             "",
-            "// Bytes of SRAM for the interpreter, as measured with 64-bit pointers; a board needs no more.",
-            f"constexpr std::size_t {name}_arena_size = {arena_bytes};",
+            "// Bytes of SRAM for the interpreter: as measured with the reference kernels and 64-bit pointers, plus",
+            "// a margin. Optimised kernels (CMSIS-NN, ESP-NN) need scratch buffers: then measure on the board.",
+            f"constexpr std::size_t {name}_arena_size = {arena_bytes} + {margin_bytes};",
         ]
     if operations:
         calls = [f"  (resolver).{RESOLVERS[each]}(); \\" for each in operations]
