@@ -47,7 +47,7 @@ def test_a_device_is_added_then_shown(capsys, tmp_path):
     assert "a device 'm4' already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("size", ["192 foo", "KiB", "0.5B", "-3KiB"])
+@pytest.mark.parametrize("size", ["192 foo", "KiB", "0.5B", "-3KiB", "inf", "nan", "infKiB", "1e400"])
 def test_a_memory_that_is_none_is_refused(capsys, size):
     given = [
         "device",

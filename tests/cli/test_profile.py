@@ -42,3 +42,25 @@ def test_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "100% within 5 %" in out
     assert main([*arguments[:-1], "7"]) == 2
     assert "held_out: 6 there, 7 now" in capsys.readouterr().err
+
+
+def test_a_space_of_ones_own_needs_its_input_and_a_device_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import nasturtium as nas\n\n"
+        "def space():\n    return nas.Space(nas.Sequential(nas.Conv(nas.one_of(4, 8)), nas.Classifier()))\n"
+    )
+    (tmp_path / "boards.toml").write_text("[two]\nthreads = 2\n")
+    assert main(["profile", "cpu", "mine:space", "--dry-run"]) == 2
+    assert "give --input" in capsys.readouterr().err
+    asked = ["profile", "two", "mine:space", "--input", "1x8x8", "--dry-run", "--format", "json"]
+    assert main(asked) == 2
+    assert "two" in capsys.readouterr().err
+    assert main([*asked, "--file", "boards.toml", "--fit", "1", "--held-out", "0"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["device"]["threads"] == 2
+    assert said["input"] == [1, 8, 8]
+    assert "distinct kernels" in said["plan"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 import click
@@ -147,7 +148,7 @@ def parse_bytes(text: str) -> int:
         raise InvalidInputError(
             f"A memory must be written like 256KiB (1024 bytes each) or 256kB (1000 bytes each), got {text!r}."
         ) from error
-    if value < 1 or value != int(value):
+    if not math.isfinite(value) or value < 1 or value != int(value):
         raise InvalidInputError(f"A memory is a whole number of bytes of at least 1, got {text!r}.")
     return int(value)
 

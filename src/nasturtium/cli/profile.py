@@ -8,20 +8,25 @@ from pathlib import Path
 import click
 
 import nasturtium as nas
+from nasturtium.cli.device import file_option
 from nasturtium.cli.options import load_space, parse_shape
 from nasturtium.cli.output import emit_json, format_option, note, pairs
+from nasturtium.errors import InvalidInputError
 from nasturtium.hardware import device as device_named
 from nasturtium.hardware.profiling import BATCH, Progress, plan_profile
 from nasturtium.hardware.profiling import profile as run_profile
 from nasturtium.trial import format_seconds
 
-CIFAR = (3, 32, 32)
-
 
 @click.command(epilog="Example: nasturtium profile cpu mobile --input 1x28x28 --out mobile-cpu.jsonl")
 @click.argument("device")
 @click.argument("name", metavar="SPACE")
-@click.option("--input", "shape", default=None, help="Input, channels x height x width; the space's own by default.")
+@click.option(
+    "--input",
+    "shape",
+    default=None,
+    help="Input, channels x height x width; by default that of a space of the library.",
+)
 @click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Classes of the task.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file; SPACE-DEVICE.jsonl by default.")
 @click.option("--table", type=click.Path(dir_okay=False, path_type=Path), help="Also write the finished table, JSON.")
@@ -29,10 +34,12 @@ CIFAR = (3, 32, 32)
 @click.option("--held-out", type=click.IntRange(min=0), default=32, show_default=True, help="Others, for its error.")
 @click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Networks a process.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the networks and of the order.")
+@file_option
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 @format_option
 def profile(
     device: str,
+    file: str | None,
     name: str,
     shape: str | None,
     classes: int,
@@ -52,15 +59,25 @@ def profile(
     """
     given = parse_shape(shape) if shape else None
     space = load_space(name, given)
-    inputs = given or (nas.zoo.family(name).input_shape if name in nas.zoo.SPACES else CIFAR)
+    inputs = given or _own_shape(name)
     plan = plan_profile(
-        space, device_named(device), inputs, name=name, context={"classes": classes}, fit=fit, held_out=held_out,
-        seed=seed,
+        space, device_named(device, file=file), inputs, name=name, context={"classes": classes}, fit=fit,
+        held_out=held_out, seed=seed,
     )  # fmt: skip
     note(plan.text)
-    if dry_run:
-        return
     path = out or Path(f"{name.replace(':', '.')}-{plan.device.name}.jsonl")
+    if dry_run:
+        if style == "json":
+            emit_json(
+                {
+                    "device": plan.device.to_dict(),
+                    "space": name,
+                    "input": list(inputs),
+                    "file": str(path),
+                    "plan": plan.text,
+                }
+            )
+        return
     found = run_profile(plan, path, batch=batch, progress=_report)
     if table is not None:
         table.write_text(json.dumps(found.to_dict()), encoding="utf-8")
@@ -83,6 +100,20 @@ def profile(
             }
         )
     )  # fmt: skip
+
+
+def _own_shape(name: str) -> tuple[int, ...]:
+    """The input of a space of the library.
+
+    Raises:
+        InvalidInputError: the space is the user's own, whose input only its user knows.
+        UnknownNameError: no space has that name.
+    """
+    if ":" in name:
+        raise InvalidInputError(
+            f"The input of {name!r} is not known here, and latency depends on it: give --input, like --input 3x32x32."
+        )
+    return nas.zoo.family(name).input_shape
 
 
 def _report(progress: Progress) -> None:
