@@ -18,9 +18,11 @@ PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 LONG = {
     "docs/explanation/strategies.md", "docs/how-to/compare-strategies.md", "docs/how-to/low-fidelity.md",
     "docs/how-to/own-block.md", "docs/how-to/own-space.md", "docs/how-to/own-strategy.md",
-    "docs/tutorials/first-search.md",
+    "docs/tutorials/first-search.md", "docs/how-to/search-under-latency.md", "docs/how-to/rewards.md",
+    "docs/how-to/share-weights.md", "docs/how-to/zero-cost.md", "docs/how-to/own-data.md", "docs/how-to/own-table.md",
+    "docs/how-to/weight-inheritance.md",
 }  # fmt: skip
-"""Pages whose blocks search for a minute and more; `make test-slow` runs them."""
+"""Pages whose blocks take long; `make test-slow` runs them."""
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUNNER = """
 import json, sys

@@ -25,6 +25,7 @@ def test_exceptions_and_divergence_are_failed_trials(run, workers) -> None:
     assert all(m.number in (0, 5, 6, 7) for m in study.front)
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_itself_or_takes_too_much_is_stopped_alone(run) -> None:
     faults = {"1": "hog", "2": "hang", "3": "segfault", "4": "exit", "5": "die"}
     study = run(fake={"faults": faults}, workers=2, time_limit=5.0, memory_limit=1 << 30, retries=1)

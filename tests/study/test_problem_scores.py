@@ -15,6 +15,7 @@ from nasturtium.estimators import Job, Trained, ZeroCost
 from nasturtium.strategies import Auto, Bananas, BayesianOptimization, Hyperband, PredictorGuided
 from nasturtium.study import TrialFinished
 from nasturtium.study.arguments import Options
+from nasturtium.study.on_device import OnDevices
 from nasturtium.study.problem import problem_of
 from nasturtium.study.scores import IMAGES, Scores, asked_of
 from nasturtium.zoo import nasbench201
@@ -32,7 +33,7 @@ class Asks:
 def setup(strategy=None, *, space=None, estimator=None, seed=5):
     return SimpleNamespace(
         space=space or fakes.space(), task=fakes.task(), strategy=strategy or Asks(), estimator=estimator or Trained(),
-        objectives=(), constraints=(), options=Options(seed=seed),
+        objectives=(), constraints=(), options=Options(seed=seed), on_devices=OnDevices(),
     )  # fmt: skip
 
 

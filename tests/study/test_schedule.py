@@ -47,6 +47,7 @@ def test_concurrency_and_seed_matter(run) -> None:
     assert results[0] != results[1] != results[2]
 
 
+@pytest.mark.slow
 def test_the_asynchronous_schedule_is_replayed_from_its_log(run, tmp_path) -> None:
     whole = run("a.db", trials=12, schedule="asynchronous", workers=2, fake={"pause": 0.02})
     assert len(whole.trials) == 12

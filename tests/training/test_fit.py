@@ -281,7 +281,7 @@ def test_forecast_of_an_epoch(digits):
     assert weights_of(model) == before
 
 
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["fashion-mnist", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_real_images_are_learned(data_root, name):
     task = tasks.load(name, data_root=data_root)
     model = small(channels=task.input_shape[0])
