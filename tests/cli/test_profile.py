@@ -49,14 +49,14 @@ def test_a_space_of_ones_own_needs_its_input_and_a_device_its_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "profiled_space.py").write_text(
         "import nasturtium as nas\n\n"
         "def space():\n    return nas.Space(nas.Sequential(nas.Conv(nas.one_of(4, 8)), nas.Classifier()))\n"
     )
     (tmp_path / "boards.toml").write_text("[two]\nthreads = 2\n")
-    assert main(["profile", "cpu", "mine:space", "--dry-run"]) == 2
+    assert main(["profile", "cpu", "profiled_space:space", "--dry-run"]) == 2
     assert "give --input" in capsys.readouterr().err
-    asked = ["profile", "two", "mine:space", "--input", "1x8x8", "--dry-run", "--format", "json"]
+    asked = ["profile", "two", "profiled_space:space", "--input", "1x8x8", "--dry-run", "--format", "json"]
     assert main(asked) == 2
     assert "two" in capsys.readouterr().err
     assert main([*asked, "--file", "boards.toml", "--fit", "1", "--held-out", "0"]) == 0
