@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from nasturtium import __version__
+from nasturtium.cli.lazy import LazyGroup
 from nasturtium.errors import InfeasibleError, NasturtiumError
 
 COMMANDS = {
@@ -37,30 +37,11 @@ COMMANDS = {
 INTERRUPTED = 130
 
 
-class LazyGroup(click.Group):
-    """Loads a command's module only when that command runs, so that help is instant."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of a person's work."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now."""
-        if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        module, name = COMMANDS[cmd_name][0].split(":")
-        command = getattr(importlib.import_module(f"nasturtium.cli.{module}"), name)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"nasturtium.cli.{module}.{name} is no command.")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    commands_of=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="nasturtium")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def app(*, debug: bool) -> None:
