@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,25 @@ class Layer:
 
 def layers(graph: Graph) -> tuple[Layer, ...]:
     """Rows in order of execution; inputs and what serves training-only outputs have none."""
+    seen: set[str] = set()
+    return tuple(_layer(graph, row, seen) for row in fused_rows(graph, FOLLOWERS))
+
+
+def fused_rows(
+    graph: Graph, followers: tuple[type[ops.Operation], ...], *, needed: Iterable[int] = ()
+) -> list[tuple[int, ...]]:
+    """The operations by number, each with what alone reads it and is of a kind that follows.
+
+    Args:
+        graph: The network; inputs, and what serves training-only outputs alone, are left out.
+        followers: Kinds of operations that join the row of what they read, if nothing else reads that.
+        needed: Numbers of operations whose results are needed besides (outputs), so that nothing joins them.
+
+    Returns:
+        Rows in order of execution of their first operations.
+    """
     readers = Counter(i for number in graph.costed for i in graph.nodes[number].inputs)
+    readers.update(needed)
     members: list[list[int]] = []
     row_of: dict[int, int] = {}
     for number in graph.costed:
@@ -44,14 +63,13 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
         if isinstance(operation, ops.Input):
             continue
         source = inputs[0] if inputs else -1
-        if isinstance(operation, FOLLOWERS) and source in row_of and readers[source] == 1:
+        if isinstance(operation, followers) and source in row_of and readers[source] == 1:
             row_of[number] = row_of[source]
             members[row_of[number]].append(number)
         else:
             row_of[number] = len(members)
             members.append([number])
-    seen: set[str] = set()
-    return tuple(_layer(graph, tuple(row), seen) for row in members)
+    return [tuple(row) for row in members]
 
 
 def _layer(graph: Graph, row: tuple[int, ...], seen: set[str]) -> Layer:

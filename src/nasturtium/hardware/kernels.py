@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
@@ -24,7 +23,7 @@ from typing import Any
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph import operations as ops
 from nasturtium.graph.graph import Graph, Node, Output
-from nasturtium.graph.layers import kind_of
+from nasturtium.graph.layers import fused_rows, kind_of
 from nasturtium.graph.memory import is_depthwise
 from nasturtium.graph.operations import OPERATIONS, Operation, Shape
 
@@ -144,26 +143,11 @@ def kernels(graph: Graph) -> tuple[Kernel, ...]:
 
 def placed_kernels(graph: Graph) -> tuple[tuple[Kernel, tuple[int, ...]], ...]:
     """The kernels with the nodes of each."""
-    readers = Counter(i for number in graph.costed for i in graph.nodes[number].inputs)
-    readers.update([o.node for o in graph.outputs if o.node in set(graph.costed)])
-    members: list[list[int]] = []
-    row_of: dict[int, int] = {}
-    for number in graph.costed:
-        operation, inputs, _, _ = graph.nodes[number]
-        if isinstance(operation, ops.Input):
-            continue
-        source = inputs[0] if inputs else -1
-        if isinstance(operation, FOLLOWERS) and source in row_of and readers[source] == 1:
-            row_of[number] = row_of[source]
-            members[row_of[number]].append(number)
-        else:
-            row_of[number] = len(members)
-            members.append([number])
     found = []
-    for row in members:
+    for row in fused_rows(graph, FOLLOWERS, needed=[output.node for output in graph.outputs]):
         operations = tuple([graph.nodes[i].operation for i in row])
         if runs(operations):
-            found.append((_kernel(operations, graph.input_shapes(graph.nodes[row[0]])), tuple(row)))
+            found.append((_kernel(operations, graph.input_shapes(graph.nodes[row[0]])), row))
     return tuple(found)
 
 
