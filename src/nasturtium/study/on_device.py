@@ -306,7 +306,7 @@ def read_source(
     except ValueError:
         first = {}
     if isinstance(first, dict) and "nasturtium_profile" in first:
-        table = _profiled(path, first, lines[1:], space, inputs, context)
+        table = _profiled(path, first, space, inputs, context)
         return table, table.reference
     try:
         data = json.loads("\n".join(lines))
@@ -319,13 +319,12 @@ def read_source(
 def _profiled(
     path: Path,
     header: Mapping[str, Any],
-    lines: list[str],
     space: Space,
     inputs: tuple[int, ...],
     context: Mapping[str, Any],
 ) -> LatencyTable:
-    """The table of a file of `nasturtium profile`, which must be of this space and finished."""
-    from nasturtium.hardware.profiling import plan_profile, profile  # noqa: PLC0415
+    """The table of a finished file of `nasturtium profile`, of this space. Nothing is measured or written."""
+    from nasturtium.hardware.profile_file import read_table  # noqa: PLC0415
 
     shapes = [tuple(shape) for shape in header["inputs"].values()]
     said = {"space": header["space"], "inputs": shapes, "context": dict(header["context"])}
@@ -336,20 +335,7 @@ def _profiled(
             f"The profile {str(path)!r} is of another space or task ({'; '.join(wrong)}), so its whole networks cannot "
             "be traced here. Give its finished table (`nasturtium profile … --table FILE`), or profile this space."
         )
-    device = Device.from_dict(header["device"])
-    plan = plan_profile(
-        space, device, inputs, name=header["name"], context=dict(context), fit=header["fit"],
-        held_out=header["held_out"], samples=header["samples"], seed=header["seed"],
-    )  # fmt: skip
-    found = [json.loads(line) for line in lines if line.endswith("}")]
-    known = {(line["use"], line["key"]) for line in found}
-    left = sum((task.use, task.key) not in known for task in plan.tasks)
-    if left:
-        raise InvalidInputError(
-            f"The profile {str(path)!r} is not finished: {left} of {len(plan.tasks)} are to be measured. Run the same "
-            "`nasturtium profile` command again."
-        )
-    return profile(plan, path)
+    return read_table(path)
 
 
 def input_of(model: LatencyModel, architecture: Architecture, graph: Graph) -> Graph | Architecture:
