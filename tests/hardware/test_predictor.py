@@ -91,6 +91,27 @@ def test_a_space_is_learned(networks, reads: str) -> None:
     assert twice.predict(rows[0].network).seconds > 1.2 * guess.seconds
 
 
+@pytest.mark.parametrize("factor", [1.1, 1.0])
+def test_a_round_of_finalists_corrects_what_is_around_them(factor: float) -> None:
+    """Slow networks take another time than those of the fit say; six are measured, with noise."""
+    rng = np.random.default_rng(2)
+    wide = nas.Space(
+        nas.repeat(nas.MBConv(8, kernel=nas.one_of(3, 5, 7), expand=nas.one_of(1, 2, 3, 4)), times=6, stride=1)
+    )
+    drawn = list({wide.sample(Random(i)): None for i in range(150)})
+    times = {a: seconds_of(nas.trace(a, SHAPE)) for a in drawn}
+    drawn.sort(key=times.__getitem__)
+    late = [drawn[i] for i in rng.permutation(np.arange(100, 150))]
+    rows = [Measured(a, times[a] * rng.normal(1, 0.01)) for a in drawn[:100]]
+    found = fit_predictor(device("cpu"), rows, features=DecisionFeatures(wide))
+    better = found.corrected([Measured(a, factor * times[a] * rng.normal(1, 0.01)) for a in late[:6]])
+    off = [abs(better.predict(a).seconds / (factor * times[a]) - 1) for a in late[6:]]
+    assert sum(off) / len(off) < 0.03
+    assert better.correction.networks == 6
+    assert json.loads(json.dumps(better.to_dict()))["recent"] == 6
+    assert model_from_dict(json.loads(json.dumps(better.to_dict()))).predict(late[7]) == better.predict(late[7])
+
+
 def test_new_kinds_of_kernels_are_refused_then_learned(networks) -> None:
     found = fit_predictor(device("cpu"), [Measured(graph, seconds_of(graph)) for _, graph in networks])
     other = nas.trace(nas.Conv(8, kernel=7), SHAPE)

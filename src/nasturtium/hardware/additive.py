@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,11 @@ class AdditiveFit:
         """Seconds of a network."""
         total = self.constant + self.launch * kernels.launches
         return total + sum([self.slopes[group] * seconds for group, seconds in kernels.seconds.items()])
+
+    def scaled(self, factor: float) -> AdditiveFit:
+        """The fit of a device that takes so many times as long."""
+        slopes = {group: factor * slope for group, slope in self.slopes.items()}
+        return replace(self, constant=factor * self.constant, slopes=slopes, launch=factor * self.launch)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph.graph import Graph
+from nasturtium.hardware.correction import Correction, fit_correction
 from nasturtium.hardware.device import Device
 from nasturtium.hardware.features import DecisionFeatures, GraphFeatures, features_from_dict
 from nasturtium.hardware.latency import Measured, Prediction, check_measured
-from nasturtium.hardware.regression import LEAST, RelativeRegression, fit_regression
+from nasturtium.hardware.regression import LEAST, MOST, RelativeRegression, fit_regression
 from nasturtium.hardware.report import ErrorReport, error_report
 from nasturtium.space import Architecture
 
@@ -61,6 +62,8 @@ class LatencyPredictor:
     """Networks that its error is measured with, but for those that `corrected` added to the fitted ones."""
     unreadable: int = 0
     """Further held-out networks, with kinds of kernels that no network of the fit had."""
+    recent: int = 0
+    """So many of the fitted networks, the last ones, are finalists of searches, by `corrected`."""
     confidence: float = 0.95
     seed: int = 0
 
@@ -75,17 +78,33 @@ class LatencyPredictor:
         return fit_regression(self.fitted.features, self.fitted.seconds, seed=self.seed)
 
     @cached_property
+    def correction(self) -> Correction:
+        """What the finalists show it to be off by still, when they are fitted as all others: each without its fold."""
+        count = len(self.fitted.seconds) - self.recent
+        if not self.recent:
+            return Correction()
+        off = self.regression.left_out(self.fitted.features)
+        error = float(np.sqrt(np.mean(np.minimum(np.abs(off[:count]), MOST) ** 2)))
+        has = self.fitted.features != 0
+        readable = ~(has[count:] & ~has[:count].any(0)).any(1)  # what only finalists have is unknown without them
+        last: dict[str, list[float]] = {}  # one that was measured again counts once
+        for key, value, known in zip(self.fitted.keys[count:], off[count:], readable, strict=True):
+            if known:
+                last.setdefault(key, []).append(1 + float(value))
+        ratios = [sum(values) / len(values) for values in last.values()]
+        return fit_correction([1.0] * len(ratios), ratios, error)
+
+    @cached_property
     def error(self) -> ErrorReport | None:
         """Errors on the held-out networks that the fit did not see; None where there are none."""
         seen = set(self.fitted.keys)
         unseen = self.held_out[np.array([key not in seen for key in self.held_out.keys], dtype=bool)]
         if not unseen.keys:
             return None
+        value, low, high = self._predicted(unseen.features)
         return error_report(
-            self.regression.predict(unseen.features), unseen.seconds,
-            intervals=self.regression.intervals(unseen.features, self.confidence), training=len(self.fitted.seconds),
-            unreadable=self.unreadable,
-        )  # fmt: skip
+            value, unseen.seconds, intervals=(low, high), training=len(self.fitted.seconds), unreadable=self.unreadable
+        )
 
     def predict(self, graph: Any) -> Prediction:
         """Latency of a network: a `Graph`, or an `Architecture` where the features are decisions.
@@ -93,15 +112,20 @@ class LatencyPredictor:
         Raises:
             InvalidInputError: the features cannot be read of it.
         """
-        rows = self.features([graph])
-        low, high = self.regression.intervals(rows, self.confidence)
-        value = float(self.regression.predict(rows)[0])
-        return Prediction(
-            seconds=value, low=float(low[0]), high=float(high[0]), confidence=self.confidence, source=self.source
-        )
+        value, low, high = (float(found[0]) for found in self._predicted(self.features([graph])))
+        return Prediction(seconds=value, low=low, high=high, confidence=self.confidence, source=self.source)
+
+    def _predicted(self, features: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """Seconds and the ends of the intervals, each `(networks,)`."""
+        factor = self.correction.factor
+        found = (self.regression.predict(features), *self.regression.intervals(features, self.confidence))
+        return tuple([factor * values for values in found])
 
     def corrected(self, measurements: Sequence[Measured]) -> LatencyPredictor:
         """The predictor fitted again with more networks; kinds of kernels that are new to it become known.
+
+        They count as all others in the fit, which a few hardly move. What they are still off by, each predicted without
+        its fold, multiplies all predictions, drawn to 1: see `correction.fit_correction`.
 
         Networks that were held out and are shown to it now no longer count in `error`.
         """
@@ -116,7 +140,8 @@ class LatencyPredictor:
             seconds=np.append(self.fitted.seconds, [each.seconds for each in more]),
             keys=(*self.fitted.keys, *map(_key, networks)),
         )
-        return replace(self, features=features, fitted=fitted, held_out=replace(self.held_out, features=held))
+        held_out = replace(self.held_out, features=held)
+        return replace(self, features=features, fitted=fitted, held_out=held_out, recent=self.recent + len(more))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, the measured networks' features included."""
@@ -124,6 +149,7 @@ class LatencyPredictor:
             "type": "predictor", "version": VERSION, "device": self.device.to_dict(),
             "features": self.features.to_dict(), "fitted": self.fitted.to_dict(), "held_out": self.held_out.to_dict(),
             "unreadable": self.unreadable, "confidence": self.confidence, "seed": self.seed,
+            **({"recent": self.recent} if self.recent else {}),
         }  # fmt: skip
 
     @classmethod
@@ -149,6 +175,7 @@ class LatencyPredictor:
                 fitted=Rows.from_dict(data["fitted"]),
                 held_out=Rows.from_dict(data["held_out"]),
                 unreadable=data["unreadable"],
+                recent=data.get("recent", 0),
                 confidence=data["confidence"],
                 seed=data["seed"],
             )

@@ -56,6 +56,15 @@ class RelativeRegression:
         around = conformal_radius(np.abs(self.errors), confidence) * stretch * value
         return np.maximum(value - around, 0.0), value + around
 
+    def left_out(self, features: ArrayLike) -> Vector:
+        """Relative errors of the networks that it was fitted on, each predicted without its fold, `(networks,)`.
+
+        Args:
+            features: Of these networks, in their order.
+        """
+        rows = (np.asarray(features, dtype=float) - self.centre) / self.scale
+        return np.asarray(self.errors * np.sqrt(1 + np.square(rows @ self.spread).sum(1)), dtype=float)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         arrays = {name: getattr(self, name).tolist() for name in ("centre", "scale", "weights", "spread", "errors")}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph.graph import Graph
 from nasturtium.hardware.additive import AdditiveFit, Sum, fit_additive
+from nasturtium.hardware.correction import Correction, fit_correction, left_out
 from nasturtium.hardware.device import Device
 from nasturtium.hardware.kernels import Kernel, kernels
 from nasturtium.hardware.latency import Measured, Prediction, check_measured
@@ -21,6 +22,8 @@ from nasturtium.hardware.table_cost import TableCost
 
 VERSION = 1
 CONFIDENCE = 0.95
+FEW = 2
+"""Finalists below which none can be judged by the others."""
 
 
 class Row(NamedTuple):
@@ -56,8 +59,10 @@ class LatencyTable:
     fitted: tuple[Row, ...] = ()
     """Whole networks that the constant and the slopes are fitted on."""
     held_out: tuple[Row, ...] = ()
-    """Whole networks that its error is measured with, but for those that are among the fitted ones too: see `unseen`.
+    """Whole networks that its error is measured with, but for those that it was fitted or corrected with: see `unseen`.
     """
+    recent: tuple[Row, ...] = ()
+    """Finalists of searches that correct it: see `corrected`."""
     source: str = "a table of kernels"
     is_trusted: bool = False
     """Whether it predicts without an error report."""
@@ -80,29 +85,78 @@ class LatencyTable:
             )
 
     @cached_property
-    def fit(self) -> AdditiveFit:
-        """How the kernels add up."""
+    def profiled(self) -> AdditiveFit:
+        """How the kernels add up, by the networks of the profile alone."""
         return fit_additive([row.kernels for row in self.fitted], [row.seconds for row in self.fitted])
 
     @cached_property
+    def correction(self) -> Correction:
+        """What the finalists change of that."""
+        return fit_correction(*self._finalists, self._known)
+
+    @cached_property
+    def fit(self) -> AdditiveFit:
+        """How the kernels add up, corrected."""
+        return self.profiled.scaled(self.correction.factor)
+
+    @cached_property
     def unseen(self) -> tuple[Row, ...]:
-        """The held-out networks that the fit did not see: `corrected` may have shown it some."""
-        seen = {row.graph for row in self.fitted if row.graph}
+        """The held-out networks that it was neither fitted nor corrected with."""
+        seen = {row.graph for row in (*self.fitted, *self.recent) if row.graph}
         return tuple([row for row in self.held_out if row.graph not in seen])
 
     @cached_property
     def error(self) -> ErrorReport | None:
-        """Errors on the unseen networks, by the present fit; None where there are none."""
+        """Errors on the unseen networks, by the present fit; None where there are none.
+
+        They are of the whole space: after a correction see `error_near` too.
+        """
         if not self.unseen:
             return None
         guesses = [self.fit(row.kernels) for row in self.unseen]
         return error_report(guesses, [row.seconds for row in self.unseen], training=len(self.fitted))
 
     @cached_property
+    def error_near(self) -> ErrorReport | None:
+        """Errors on the finalists, each corrected by the others; None for fewer than two."""
+        guesses, seconds = self._finalists
+        if len(guesses) < FEW:
+            return None
+        found = left_out(guesses, seconds, self._known)
+        return error_report(found, seconds, training=len(self.fitted), how="finalists, each left out in turn")
+
+    @cached_property
     def radius(self) -> float:
-        """Half width of the intervals, relative to the prediction; infinite for too few unseen networks."""
+        """Half width of the intervals, relative to the prediction; infinite for too few networks.
+
+        Of the unseen networks and the finalists, by the present fit, these each left out: where a correction suits
+        the finalists and no others, it is wide.
+        """
         relative = [abs(row.seconds / self.fit(row.kernels) - 1) for row in self.unseen]
+        guesses, seconds = self._finalists
+        if len(guesses) >= FEW:
+            found = left_out(guesses, seconds, self._known)
+            relative += [abs(s / g - 1) for g, s in zip(found, seconds, strict=True)]
         return conformal_radius(relative, self.confidence)
+
+    @cached_property
+    def _known(self) -> float | None:
+        """Root mean squared relative error before any correction; None where nothing was held out."""
+        seen = {row.graph for row in self.fitted if row.graph}
+        rows = [row for row in self.held_out if row.graph not in seen]
+        if not rows:
+            return None
+        return error_report([self.profiled(row.kernels) for row in rows], [row.seconds for row in rows]).rmspe
+
+    @cached_property
+    def _finalists(self) -> tuple[list[float], list[float]]:
+        """Predictions without a correction, and seconds, of the finalists; one that was measured again counts once."""
+        found: dict[str, list[Row]] = {}
+        for number, row in enumerate(self.recent):
+            if self.profiled(row.kernels) > 0:
+                found.setdefault(row.graph or str(number), []).append(row)
+        rows = [(self.profiled(same[0].kernels), [row.seconds for row in same]) for same in found.values()]
+        return [guess for guess, _ in rows], [sum(times) / len(times) for _, times in rows]
 
     def sums(self, graph: Graph) -> Sum:
         """What a network's kernels add up to.
@@ -159,7 +213,11 @@ class LatencyTable:
         return dataclasses.replace(self, is_trusted=True)
 
     def corrected(self, measurements: Sequence[Measured]) -> LatencyTable:
-        """The table whose constant and slopes are fitted with more measured networks.
+        """The table with a factor that some measured networks show it to be off by, finalists of a search say.
+
+        A few among the many networks of the profile would hardly move the fit, but a search is where they are. So the
+        fit of the profile stays, and all predictions are multiplied: see `correction.fit_correction`. The factor is
+        right for networks like these, and no better than before for others.
 
         Networks that were held out and are shown to it now no longer count in `error` and the intervals: see `unseen`.
 
@@ -173,7 +231,7 @@ class LatencyTable:
             Row(self.sums(network), seconds, network.canonical_hash)
             for network, seconds in check_measured(measurements)
         ]
-        return dataclasses.replace(self, fitted=(*self.fitted, *rows))
+        return dataclasses.replace(self, recent=(*self.recent, *rows))
 
     @property
     def cost(self) -> TableCost:
@@ -190,9 +248,12 @@ class LatencyTable:
         """A paragraph for people."""
         head = f"{len(self.seconds)} kernels on {self.device.name} ({self.device.text}); {self.source}"
         form = f"fit: {self.fit.form}, on {self.fit.networks} whole networks"
-        none = "all held-out networks are among the fitted ones" if self.held_out else "never compared with whole ones"
+        if self.correction.networks:
+            form += f"; times {self.correction.factor:.3f}, by {self.correction.networks} finalists"
+        none = "all held-out networks corrected it" if self.held_out else "never compared with whole ones"
         error = none if self.error is None else self.error.text
-        return f"{head}\n{form}\nerror: {error}"
+        near = "" if self.error_near is None else f"\nnear them: {self.error_near.text}"
+        return f"{head}\n{form}\nerror: {error}{near}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -203,6 +264,7 @@ class LatencyTable:
             "kernels": [{**k.to_dict(), "key": k.key, "seconds": s} for k, s in self.seconds.items()],
             "fitted": [row.to_dict() for row in self.fitted],
             "held_out": [row.to_dict() for row in self.held_out],
+            **({"recent": [row.to_dict() for row in self.recent]} if self.recent else {}),
             "source": self.source,
             "is_trusted": self.is_trusted,
             "coverage": self.coverage,
@@ -230,6 +292,7 @@ class LatencyTable:
                 seconds={Kernel.from_dict(each): float(each["seconds"]) for each in data["kernels"]},
                 fitted=tuple(map(Row.from_dict, data["fitted"])),
                 held_out=tuple(map(Row.from_dict, data["held_out"])),
+                recent=tuple(map(Row.from_dict, data.get("recent", ()))),
                 source=data["source"],
                 is_trusted=data["is_trusted"],
                 coverage=data["coverage"],
