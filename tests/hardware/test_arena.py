@@ -63,6 +63,7 @@ def test_the_arena_that_is_really_allocated_was_predicted(name):
 
 
 @absent("tflite_micro")
+@pytest.mark.slow  # a process of its own for each size
 def test_the_smallest_arena_is_just_below_what_the_allocator_says():
     arena = measure_arena(path("dw3s2"))
     smallest = smallest_arena(path("dw3s2"))

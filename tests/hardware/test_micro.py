@@ -16,7 +16,8 @@ from nasturtium.graph import tensor as T
 from nasturtium.graph import trace
 from nasturtium.hardware import predict_arena, predict_flash
 from nasturtium.hardware.arena import parse_allocations
-from nasturtium.hardware.micro import greedy_plan, micro_program
+from nasturtium.hardware.micro import greedy_plan
+from nasturtium.hardware.micro_program import micro_program
 from tests.graph.test_memory import TinyNet
 
 PRINTED = """\
@@ -64,6 +65,15 @@ def test_activations_that_are_not_fused_are_operations():
         micro_program(trace(Stem("gelu"), (4, 9, 9)))
 
 
+def relu3(x, kernel=3, channels=8):
+    return T.activation(T.conv(x, channels, kernel), "relu")
+
+
+def dense(x):
+    once = T.concat(x, relu3(x, 3, 4))
+    return T.concat(once, relu3(once, 3, 4))
+
+
 CASES = {
     # what litert-torch 0.10, ai-edge-quantizer 0.10 and tflite-micro 0.dev20261023182759 allocated for the int8 network
     # conv 1x1 of 8 channels -> the operations -> (conv 1x1 of 4 channels) on an image of (8, 8, 8)
@@ -81,7 +91,13 @@ CASES = {
     "average pool, border counted": (lambda x: T.avg_pool(x, 3, count_include_pad=True), True, 1312, 1664),
     "add": (lambda x: T.conv(x, 8, 1) + x, True, 1536, 1792),
     "head": (lambda x: T.linear(T.flatten(T.global_pool(x)), 10), False, 1024, 1552),
-}
+    "concat with what is read twice": (lambda x: T.concat(relu3(x), x), True, 2048, 1936),
+    "concat with a pool": (lambda x: T.concat(T.avg_pool(x, 3), relu3(x)), True, 2048, 2096),
+    "concat of a concat": (
+        lambda x: T.concat(T.concat(relu3(x, 1, 4), relu3(x, 3, 4)), relu3(x, 5)), True, 2048, 2368,
+    ),
+    "dense": (lambda x: dense(x), True, 2048, 2464),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -122,6 +138,22 @@ def test_a_plan_by_hand():
     assert greedy_plan([4, 10, 6], [(2, 3), (0, 1), (1, 2)]) == ([0, 0, 10], 16)
     with pytest.raises(InvalidInputError, match="2 sizes"):
         greedy_plan([1, 2], [(0, 0)])
+
+
+def test_of_buffers_of_one_size_the_later_is_placed_first():
+    """A residual block of 8 channels on 32x32 and the border of the next convolution: 25,632 bytes in the runtime."""
+    size = 8 * 32 * 32
+    spans = [(0, 3), (1, 2), (2, 3), (3, 4), (4, 5)]
+    assert greedy_plan([size] * 4 + [8 * 34 * 34], spans)[1] == 25_632
+
+
+def test_what_a_concatenation_reads_has_its_scale():
+    class Net(nas.Block):
+        def forward(self, x):
+            return T.concat(relu3(x), relu3(x, 1), T.max_pool(x, 3), x)
+
+    names = [o.name for o in micro_program(trace(Net(), (8, 8, 8))).operations]
+    assert names == ["CONV_2D", "CONV_2D", "MAX_POOL_2D", "QUANTIZE", "QUANTIZE", "CONCATENATION"]
 
 
 def test_flash_is_weights_biases_and_scales():

@@ -25,7 +25,7 @@ from nasturtium.hardware import (
     write_tflite,
 )
 from nasturtium.hardware import tflite as room
-from nasturtium.hardware.micro import micro_program
+from nasturtium.hardware.micro_program import micro_program
 
 MISSING = [name for name in room.PACKAGES if importlib.util.find_spec(name) is None]
 tinyml = pytest.mark.skipif(bool(MISSING), reason=f"the extra tinyml is not installed: {', '.join(MISSING)}")

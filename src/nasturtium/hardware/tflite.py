@@ -23,6 +23,7 @@ from nasturtium.errors import ExportError, InvalidInputError, MissingExtraError
 from nasturtium.export.onnx import flat, quiet
 from nasturtium.hardware.native import captured_stderr
 from nasturtium.hardware.quantize import Images, Quantized
+from nasturtium.hardware.tflite_file import check_readable, compact
 
 ARENA_BYTES = 64 * 2**20
 """Given to the interpreter of TensorFlow Lite Micro unless the caller says otherwise: more than any board has."""
@@ -90,6 +91,8 @@ def write_tflite(model: nn.Module, path: str | Path, input_shape: Sequence[int])
 def quantize_tflite(path: str | Path, batches: Iterable[Images], out: str | Path) -> Quantized:
     """Quantise a float `.tflite` file to int8 weights (per channel) and int8 activations, inputs and outputs too.
 
+    The file is one that TensorFlow Lite Micro can read, whatever its size, and has no names; see `tflite_file.compact`.
+
     Args:
         path: A file that `write_tflite` wrote.
         batches: Calibration images, `(n, channels, height, width)` float32; see `quantize.calibration_images`.
@@ -113,7 +116,7 @@ def quantize_tflite(path: str | Path, batches: Iterable[Images], out: str | Path
             work = quantizer.Quantizer(str(source))
             work.load_quantization_recipe(recipe.static_wi8_ai8())
             result = work.quantize(work.calibrate({name: samples}, num_threads=1))
-            result.export_model(str(target), overwrite=True)
+            target.write_bytes(compact(bytes(result.quantized_model)))
     except Exception as error:
         raise ExportError(f"{str(source)!r} cannot be quantised: {type(error).__name__}: {error}.") from error
     return Quantized(path=target, images=len(samples), bytes=target.stat().st_size, float_bytes=source.stat().st_size)
@@ -167,11 +170,13 @@ class MicroNetwork:
 
     Raises:
         MissingExtraError: the extra is not installed.
-        ExportError: an operation has no kernel there, or the arena is too small.
+        ExportError: an operation has no kernel there, the arena is too small, or the file's constants lie where that
+            runtime does not look.
     """
 
     def __init__(self, path: str | Path, *, arena_bytes: int = ARENA_BYTES) -> None:
         runtime = require("tflite_micro").runtime  # an attribute, not a module of that path
+        check_readable(path)
         try:
             self.interpreter = runtime.Interpreter.from_file(str(path), arena_size=arena_bytes)
         except (RuntimeError, ValueError) as error:
