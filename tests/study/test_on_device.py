@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import device_fakes as devices
@@ -120,6 +121,33 @@ def test_a_search_that_was_stopped_while_measuring_goes_on_as_if_nothing_had_hap
 
     assert plain(resumed) == plain(whole)
     assert {m.number for m in resumed.front} == {m.number for m in whole.front}
+
+
+def test_what_is_only_predicted_is_no_part_of_the_hypervolume_of_a_limit(searched, table, clock) -> None:
+    """Everything takes longer than predicted: networks that nobody measured would make the front look good."""
+    clock(1.5)
+    study = searched(minimize="macs", baseline="random", verify=nas.study.Verify(finalists=2, rounds=1))
+    last = {role: values[-1] for role, values in study.hypervolume_history().items()}
+    assert last["search"] == study.comparison().hypervolume_search
+    role = "search" if study.front else "baseline:random"
+    shown = {m.number for m in study.feasible(role)}
+    grown = [i for i, (a, b) in enumerate(pairwise((0.0, *study.hypervolume_history()[role]))) if b > a]
+    assert {study.members(role)[i].number for i in grown} <= shown
+    assert len(shown) <= 2 < len([m for m in study.members(role) if m.metrics[NAME] <= limit(table)])
+
+
+def test_a_front_says_which_latencies_are_predicted(searched, clock, capsys) -> None:
+    clock(1.0)
+    study = searched(
+        minimize=nas.latency("cpu"), constraints=[], verify=nas.study.Verify(finalists=1, rounds=1), name="front.db"
+    )
+    guessed = [row["number"] for row in study.to_table("front") if NAME in row["predicted"]]
+    assert guessed
+    assert len(guessed) == len(study.front) - len([m for m in study.front if m.evidence])
+    (note,) = [n for n in study.notes if "is a prediction" in n]
+    assert f"of {len(guessed)} of the {len(study.front)} networks" in note
+    assert main(["front", study.location.text]) == 0
+    assert "~ predicted, not measured" in capsys.readouterr().out
 
 
 def test_a_limit_inside_the_interval_is_not_shown(searched, table, clock) -> None:

@@ -23,11 +23,15 @@ def columns_of(study: nas.Study) -> list[str]:
 def front_table(study: nas.Study, members: Sequence[Any] | None = None) -> str:
     """The Pareto front, or other members, as text."""
     columns = columns_of(study)
-    rows = [
-        [str(m.number), *[shown(c, m.metrics.get(c)) for c in columns], origin_of(m.trial)]
-        for m in (study.front if members is None else members)
-    ]
-    return table(["trial", *columns, "origin"], rows, right=range(len(columns) + 1))
+
+    def cell(member: Any, name: str) -> str:
+        guessed = name in study.evidences.predicted(member.role, member.number)
+        return ("~" if guessed and name in member.metrics else "") + shown(name, member.metrics.get(name))
+
+    chosen = study.front if members is None else members
+    rows = [[str(m.number), *[cell(m, c) for c in columns], origin_of(m.trial)] for m in chosen]
+    text = table(["trial", *columns, "origin"], rows, right=range(len(columns) + 1))
+    return f"{text}\n~ predicted, not measured" if any("~" in each for row in rows for each in row[1:-1]) else text
 
 
 def finalist_rows(study: nas.Study, role: str = "search") -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,7 @@ def compare(
     constraints: Sequence[Constraint],
     search: tuple[Contender | None, Sequence[Trial]],
     random: tuple[Contender | None, Sequence[Trial]],
+    counts: Callable[[str, Trial], bool] | None = None,
 ) -> Comparison:
     """Compare two runs of one study.
 
@@ -107,6 +108,7 @@ def compare(
         constraints: What is feasible.
         search: Best feasible trial, and all trials by number.
         random: The same of random search.
+        counts: As of `hypervolume_histories`.
     """
     first = objectives[0]
     (ours, our_trials), (theirs, their_trials) = search, random
@@ -114,7 +116,8 @@ def compare(
     rows = [one.correct for one in (ours, theirs) if one is not None and one.correct is not None]
     if first.metric == "accuracy" and len(rows) == 2 and len(rows[0]) == len(rows[1]):
         difference = paired_difference(rows[0].tolist(), rows[1].tolist(), CONFIDENCE)
-    curves = hypervolume_histories(objectives, constraints, {"search": our_trials, "baseline:random": their_trials})
+    runs = {"search": our_trials, "baseline:random": their_trials}
+    curves = hypervolume_histories(objectives, constraints, runs, counts)
     return Comparison(
         metric=first.metric,
         direction=first.direction,
@@ -131,23 +134,34 @@ def compare(
 
 
 def hypervolume_histories(
-    objectives: Sequence[Objective], constraints: Sequence[Constraint], runs: Mapping[str, Sequence[Trial]]
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    runs: Mapping[str, Sequence[Trial]],
+    counts: Callable[[str, Trial], bool] | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """Hypervolume after each trial of each run, as a share of the box that all runs' feasible trials span.
 
     Trials at a lower fidelity add nothing. The reference point lies `MARGIN` of the range behind the worst feasible
     value of any run in each objective; the box reaches from there to the best value. Empty for a single objective.
+
+    Args:
+        objectives: At least two, or it is empty.
+        constraints: What is feasible.
+        runs: Trials by number, by role.
+        counts: Whether a feasible trial of a role counts: where finalists were measured on a device, those that are
+            shown to meet the limits on it. None for all.
     """
     if len(objectives) < 2:
         return {}
     directions = [objective.direction for objective in objectives]
 
-    def point(trial: Trial) -> tuple[float, ...] | None:
+    def point(role: str, trial: Trial) -> tuple[float, ...] | None:
         measured = trial.state == "completed" and trial.fidelity.is_full
         feasible = measured and violation(trial.metrics, constraints) == 0
+        feasible = feasible and (counts is None or counts(role, trial))
         return point_of(trial, objectives) if feasible else None
 
-    points = [p for trials in runs.values() for p in map(point, trials) if p is not None]
+    points = [p for role, trials in runs.items() for t in trials if (p := point(role, t)) is not None]
     if not points:
         return {role: (0.0,) * len(trials) for role, trials in runs.items()}
     reference, box = [], 1.0
@@ -161,7 +175,7 @@ def hypervolume_histories(
         volumes: list[float] = []
         known: list[tuple[float, ...]] = []
         for trial in trials:
-            new = point(trial)
+            new = point(role, trial)
             if new is not None:
                 known.append(new)
             grown = volumes[-1] if new is None and volumes else hypervolume(known, reference, directions) / box

@@ -111,6 +111,16 @@ class Evidences:
         names = (self.devices or {}).get("names", ())
         return tuple(name for name in names if name.startswith("latency("))
 
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """Those of them that a model predicts; the others are measured, briefly, in every trial."""
+        models = (self.devices or {}).get("models", {})
+        return tuple(name for name in self.metrics if models.get(name[len("latency(") : -1]) is not None)
+
+    def predicted(self, role: str, number: int) -> tuple[str, ...]:
+        """The latencies of a trial that were not measured: what is known of them is a model's."""
+        return tuple(name for name in self.modelled if (role, number) not in self._found.get(name, {}))
+
     def measured(self, role: str, name: str) -> bool:
         """Whether any network of a run was measured for a metric."""
         return any(key[0] == role for key in self._found.get(name, ()))
@@ -145,8 +155,10 @@ class Evidences:
         source = (self.devices or {}).get("sources", {}).get(name, "a model")
         if not found:
             return f"`{name}` is from {source}; no finalist was measured, so none is shown to meet a limit on it."
-        error = self.corrections.get(name, {}).get("error")
-        tail = f" The model, corrected with them, on its held-out networks: {error}." if error else ""
+        known = self.corrections.get(name, {})
+        judged = [("on them", known.get("near")), ("on its held-out networks", known.get("error"))]
+        errors = "; ".join(f"{where}: {text}" for where, text in judged if text)
+        tail = f" The model, corrected with them, {errors}." if errors else ""
         counts = []
         for limit in [c for c in constraints if c.metric == name]:
             verdicts = [e.verdict(limit) for e in found]
@@ -154,6 +166,22 @@ class Evidences:
             counts.append(f"{format_constraint(limit)}: {said}")
         limits = f" ({'; '.join(counts)})" if counts else ""
         return f"{len(found)} finalists were measured for `{name}`{limits}; values of others are from {source}.{tail}"
+
+    def unmeasured(self, name: str, role: str, front: Sequence[int]) -> str:
+        """That networks on a front were not measured, though others of the run were, for people; or nothing.
+
+        Args:
+            name: Of a latency.
+            role: Of the run.
+            front: Numbers of its trials.
+        """
+        count = sum(name in self.predicted(role, number) for number in front)
+        if not count or not self.measured(role, name):
+            return ""
+        return (
+            f"`{name}` of {count} of the {len(front)} networks on the front is a prediction: their place there, and "
+            "the hypervolume, rest on the model. `nasturtium verify` measures them."
+        )
 
     def shown(self, role: str, trial: Trial, constraints: Sequence[Constraint]) -> bool:
         """Whether a trial meets the limits on what was measured in its run: each with its whole interval."""

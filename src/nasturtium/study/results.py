@@ -242,13 +242,18 @@ class Study:
             if self._run(BASELINE) is None:
                 return None
             ours, theirs = ((self._contender(role), self._trials(role)) for role in (SEARCH, BASELINE))
-            self._cache["comparison"] = compare(self.objectives, self.constraints, ours, theirs)
+            self._cache["comparison"] = compare(self.objectives, self.constraints, ours, theirs, self._counts)
         return self._cache["comparison"]
 
     def hypervolume_history(self) -> dict[str, tuple[float, ...]]:
-        """Hypervolume after each trial by run, as a share of the box that both span; empty for one objective."""
+        """Hypervolume after each trial by run, as a share of the box that both span; empty for one objective.
+
+        Of the trials that are `feasible`, so the last number is that of `front`. Where finalists were measured on a
+        device for a limit, only those that are shown to meet it count; what was measured, and the corrected model's
+        predictions elsewhere, stand at the trial's place, though they were known later.
+        """
         runs = {role: self._trials(role) for role in (SEARCH, BASELINE) if self._run(role) is not None}
-        return hypervolume_histories(self.objectives, self.constraints, runs)
+        return hypervolume_histories(self.objectives, self.constraints, runs, self._counts)
 
     # -- facts -------------------------------------------------------------------------------------------------------
 
@@ -282,6 +287,8 @@ class Study:
             if self.status == "finished" and left > 0:
                 found.append(f"{left} of what it found break a constraint and were not trained.")
         found += [self.evidences.sentence(name, SEARCH, self.constraints) for name in self._verified()]
+        front = [m.number for m in self.front]
+        found += [text for name in self._verified() if (text := self.evidences.unmeasured(name, SEARCH, front))]
         ranked = next((t.metrics for t in self.trials if "shared_tau" in t.metrics), None)
         if ranked is not None:
             from nasturtium.supernets import Trust  # noqa: PLC0415  (loads torch)
@@ -326,6 +333,8 @@ class Study:
     def to_table(self, role: str = "front") -> list[dict[str, Any]]:
         """Rows for people and machines: number, state, metrics of the trials of a run, or of the front.
 
+        Where a latency is modelled, "predicted" names those of a row's latencies that were not measured.
+
         Args:
             role: "front", or a run ("search", "baseline:random", "reference").
         """
@@ -333,7 +342,8 @@ class Study:
         return [
             {"number": m.number, "origin": m.trial.origin, "fidelity": m.trial.fidelity.text, "state": m.trial.state,
              "error_kind": m.trial.error_kind, "seconds": m.trial.seconds, **m.metrics,
-             **{f"test_{name}": value for name, value in (m.test_metrics or {}).items()}}
+             **{f"test_{name}": value for name, value in (m.test_metrics or {}).items()},
+             **({"predicted": list(self.evidences.predicted(m.role, m.number))} if self.evidences.modelled else {})}
             for m in members
         ]  # fmt: skip
 
@@ -416,6 +426,9 @@ class Study:
 
     def _trials(self, role: str) -> tuple[Trial, ...]:
         return tuple(member.trial for member in self.members(role))
+
+    def _counts(self, role: str, trial: Trial) -> bool:
+        return self.evidences.shown(role, trial, self.constraints)
 
     def _contender(self, role: str) -> Contender | None:
         best = self.best_of(role)

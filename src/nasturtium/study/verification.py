@@ -321,6 +321,7 @@ class Verifier:
             detail = {
                 "metric": name,
                 "error": None if model.error is None else model.error.text,
+                "near": None if (near := getattr(model, "error_near", None)) is None else near.text,
                 "source": model.source,
             }
             self.store.add_event(CORRECTED, detail | {"networks": len(found.log), "predictions": said})
