@@ -38,7 +38,7 @@ def trained(method: str, *, parallel: bool) -> dict[str, torch.Tensor]:
         train_single_path(shared, space, task, recipe, epochs=2, seed=1, sampler="fair", parts=2, parallel=parallel)
     else:
         one_shot = OneShot(epochs=2, recipe=recipe, parts=2, dropout=0.5)
-        one_shot.train(shared, Run(task=task, seed=1), parallel=parallel)
+        one_shot.train(shared, Run(task=task, seed=1, parallel=parallel))
     return {name: tensor.clone() for name, tensor in shared.state_dict().items()}
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasturtium.errors import InvalidInputError, TrialError
+from nasturtium.supernets.parallel import Parted, Team
 from nasturtium.supernets.storage import digest_of
 from nasturtium.supernets.updates import CHECK_EVERY, require_finite
 from nasturtium.tasks import Augmentation, Task
@@ -153,6 +154,7 @@ def alternate(
     after_epoch: EpochFunction | None = None,
     stop: Callable[[Sequence[Record]], bool] | None = None,
     report: Callable[[Record], None] | None = None,
+    parted: Parted | None = None,
 ) -> Alternated:
     """Train weights and architecture in turns; a call that was killed goes on at its last epoch.
 
@@ -178,9 +180,13 @@ def alternate(
         after_epoch: Called after the last step of each epoch, before the checkpoint.
         stop: Called with the history before each epoch but the first; True ends the training.
         report: Called with each new epoch's record.
+        parted: How the steps split batches, and among which processes; None for not at all. Every process is given the
+            whole batches. All begin with the state of the first, which writes the checkpoints; running statistics are
+            averaged over them after each epoch, before `after_epoch`. What a step returns must be the same in all.
 
     Raises:
-        InvalidInputError: an argument is out of range, or the checkpoint is of another training.
+        InvalidInputError: an argument is out of range, parts of a batch are too small, or the checkpoint is of another
+            training.
         TrialError: kind "diverged": a loss is not finite; "memory": the GPU's memory is too small.
         StoreError: the checkpoint cannot be written or is damaged.
     """
@@ -193,13 +199,19 @@ def alternate(
         Feed(split, task, device=device, augmentation=augmentation, rows=rows)
         for rows in halves(np.asarray(split.labels), share=share, seed=seed)
     )
-    run = _Alternation(step, parts, weights, architecture, epochs, batch, seed, device, layout, after_epoch)
+    parted = parted or Parted(Team(), 1, device)
+    parted.check(min(batch, len(weights), len(architecture)))
+    run = _Alternation(
+        step, parts, weights, architecture, epochs, batch, seed, device, layout, after_epoch, parted.team
+    )
+    run.share_start()
     if directory is not None:
         run.directory = directory
         run.identity = checkpoint.identity(
             task=task.fingerprint, epochs=epochs, batch=batch, seed=seed, share=share, facts=dict(facts),
             augmentation=repr(augmentation), layout=str(layout), device=device.type,
             start=digest_of({name: part.state_dict() for name, part in parts.items()}),
+            **({"parts": parted.parts} if parted.parts > 1 else {}),
         )  # fmt: skip
     try:
         return run.complete(stop, report)
@@ -221,9 +233,16 @@ class _Alternation:
     device: torch.device
     layout: torch.memory_format
     after_epoch: EpochFunction | None
+    team: Team
     directory: Path | None = None
     identity: str = ""
     history: list[Record] = field(default_factory=list)
+
+    def share_start(self) -> None:
+        """Begin in all processes with the weights and statistics of the first."""
+        for part in self.parts.values():
+            if isinstance(part, nn.Module):
+                self.team.share_start(part)
 
     def complete(
         self, stop: Callable[[Sequence[Record]], bool] | None, report: Callable[[Record], None] | None
@@ -237,7 +256,7 @@ class _Alternation:
             if stopped:
                 break
             self.history.append(self._epoch(len(self.history), steps))
-            if self.directory is not None:
+            if self.directory is not None and self.team.rank == 0:
                 state = {name: part.state_dict() for name, part in self.parts.items()}
                 checkpoint.write(self.directory, self.identity, {"parts": state, "history": list(self.history)})
             if report is not None:
@@ -263,6 +282,9 @@ class _Alternation:
                     counts[name] += 1
                 if (index + 1) % CHECK_EVERY == 0 or index + 1 == steps:
                     require_finite(totals, number, index)
+            for part in self.parts.values():
+                if isinstance(part, nn.Module):
+                    self.team.average_statistics(part)
             added = self.after_epoch(second, self._moment(number, steps, steps)) if self.after_epoch else {}
         means = {name: float(total) / counts[name] for name, total in totals.items()}
         return {"epoch": float(number + 1), **means, **added, "seconds": time.perf_counter() - begin}
@@ -280,6 +302,7 @@ class _Alternation:
     def _restore(self) -> int:
         """Continue from the checkpoint, if there is one; the number of epochs that it holds."""
         found = None if self.directory is None else checkpoint.read(self.directory, self.identity, self.device)
+        self.team.wait()  # none writes while another still reads
         if found is None:
             return 0
         for name, part in self.parts.items():

@@ -7,33 +7,35 @@ momentum m and weight decay d (second order).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from nasturtium.errors import InvalidInputError
+from nasturtium.supernets.parallel import Team
 
 RADIUS = 0.01
 """Length of the step in weights of the central difference, in the authors' code (`r`)."""
 
-Loss = Callable[[], Tensor]
-"""Computes a loss, a scalar, with the current values of weights and architecture."""
+Loss = Callable[[], Tensor | Iterable[Tensor]]
+"""Computes a loss, a scalar, with the current values of weights and architecture; or, one after the other, scalars that
+add up to it."""
 
 
-def first_order(loss: Loss, architecture: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def first_order(loss: Loss, architecture: Sequence[Tensor], *, team: Team | None = None) -> tuple[Tensor, list[Tensor]]:
     """The gradient of a loss with respect to the architecture, the weights taken as constant.
 
     Args:
         loss: On architecture images.
         architecture: Trainable tensors.
+        team: Processes whose losses add up; None for this one alone.
 
     Returns:
         The loss, and a gradient for each tensor (zeros where the loss does not depend on it).
     """
-    value = loss()
-    return value.detach(), _gradients(value, architecture)
+    return _gradients(loss(), architecture, team)
 
 
 def second_order(
@@ -47,6 +49,7 @@ def second_order(
     buffers: Sequence[Tensor | None] | None = None,
     weight_decay: float = 0.0,
     radius: float = RADIUS,
+    team: Team | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """The gradient of the validation loss after one training step, with respect to the architecture.
 
@@ -68,6 +71,7 @@ def second_order(
         buffers: The momentum of each weight, as `momentum_buffer` of SGD has it; None, or None for a weight: zero.
         weight_decay: d, as SGD adds it to the gradient.
         radius: See above.
+        team: As of `first_order`. All processes have the same weights and architecture.
 
     Returns:
         The validation loss one step ahead, and a gradient for each tensor of the architecture.
@@ -81,27 +85,26 @@ def second_order(
     if buffers is not None and len(buffers) != len(weights):
         raise InvalidInputError(f"`buffers` must be one for each of the {len(weights)} weights, got {len(buffers)}.")
     if rate == 0:
-        return first_order(valid_loss, architecture)
+        return first_order(valid_loss, architecture, team=team)
     held = buffers or [None] * len(weights)
     with _restored(weights) as before:
         with _frozen(architecture):
-            step = _gradients(train_loss(), weights)
+            _, step = _gradients(train_loss(), weights, team)
         with torch.no_grad():
             for weight, gradient, buffer in zip(weights, step, held, strict=True):
                 ahead = gradient.add(weight, alpha=weight_decay)
                 weight.sub_(ahead if buffer is None else ahead.add_(buffer, alpha=momentum), alpha=rate)
-        value = valid_loss()
-        both = _gradients(value, [*architecture, *weights])
+        value, both = _gradients(valid_loss(), [*architecture, *weights], team)
         direct, v = both[: len(architecture)], both[len(architecture) :]
         length = float(torch.sqrt(sum((torch.sum(x.double() ** 2) for x in v), torch.zeros((), dtype=torch.float64))))
         if length == 0.0:
-            return value.detach(), direct
+            return value, direct
         scale = radius / length
-        plus = _displaced(train_loss, weights, before, v, scale, architecture)
-        minus = _displaced(train_loss, weights, before, v, -scale, architecture)
+        plus = _displaced(train_loss, weights, before, v, scale, architecture, team)
+        minus = _displaced(train_loss, weights, before, v, -scale, architecture, team)
     factor = rate / (2 * scale)
     gradients = [d.sub(p.sub(m), alpha=factor) for d, p, m in zip(direct, plus, minus, strict=True)]
-    return value.detach(), gradients
+    return value, gradients
 
 
 def _displaced(
@@ -111,12 +114,13 @@ def _displaced(
     v: Sequence[Tensor],
     scale: float,
     architecture: Sequence[Tensor],
+    team: Team | None,
 ) -> list[Tensor]:
     with torch.no_grad():
         for weight, start, direction in zip(weights, before, v, strict=True):
             torch.add(start, direction, alpha=scale, out=weight)
     with _frozen(weights):
-        return _gradients(loss(), architecture)
+        return _gradients(loss(), architecture, team)[1]
 
 
 @contextmanager
@@ -144,8 +148,8 @@ def _restored(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
                 weight.copy_(start)
 
 
-def _gradients(value: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    if not value.requires_grad:
-        return [torch.zeros_like(t) for t in tensors]
-    found = torch.autograd.grad(value, list(tensors), allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+def _gradients(
+    losses: Tensor | Iterable[Tensor], tensors: Sequence[Tensor], team: Team | None
+) -> tuple[Tensor, list[Tensor]]:
+    value, found = (team or Team()).gradients(losses, tensors)
+    return value, [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]

@@ -59,6 +59,7 @@ class DARTSSearch:
         self.net.to(self.device)
         self.gate.to(self.device)
         self.net.mix(self.gate, recompute=method.recompute)
+        self.parted = run.parted(self.device, self.gate)
         self.weights: list[nn.Parameter] = [p for n, p in self.net.named_parameters() if not n.startswith("gate.")]
         self.logits: list[nn.Parameter] = list(self.gate.parameters())
         self.sgd = torch.optim.SGD(
@@ -90,6 +91,7 @@ class DARTSSearch:
             self.step, parts, run.task, epochs=method.epochs, batch=method.batch_size, seed=run.seed,
             facts=method.facts(self.space), device=self.device, directory=run.directory, share=method.share,
             layout=torch.channels_last, after_epoch=self.after_epoch, stop=self.stop, report=run.report,
+            parted=self.parted,
         )  # fmt: skip
         self.move_to(len(done.history) / method.epochs)  # no step did where all epochs came from the checkpoint
         self.net.eval()
@@ -116,10 +118,9 @@ class DARTSSearch:
         self.move_to(moment.progress)
         record: dict[str, Tensor | float] = {"learning_rate": rate}
         if moment.epoch >= method.frozen:
-            record["architecture_loss"] = self._architecture_step(batch, next(second), rate)
+            record["architecture_loss"] = self._architecture_step(batch, next(second), rate, moment.seed)
         self.gate.requires_grad_(False)  # else what gates draw would ask for their gradients
-        loss = self.cross_entropy(*batch)
-        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        loss, gradients = self.parted.team.gradients(self._losses(batch, moment.seed, 1), self.weights)
         self.gate.requires_grad_(True)
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
@@ -127,18 +128,26 @@ class DARTSSearch:
         self.sgd.step()
         return {**record, "loss": loss}
 
-    def _architecture_step(self, batch: Batch, second: Batch, rate: float) -> Tensor:
-        def valid() -> Tensor:
-            with self.net.recomputing(active=self.method.order == 2):
-                return self.cross_entropy(*second) + self.penalty()
+    def _losses(self, batch: Batch, *seed: int) -> Iterator[Tensor]:
+        """Of this process's parts of a batch, each times its share."""
+        for x, y, share in self.parted.own(batch, *seed):
+            yield share * self.cross_entropy(x, y)
 
+    def _architecture_step(self, batch: Batch, second: Batch, rate: float, seed: int) -> Tensor:
+        def valid() -> Iterator[Tensor]:
+            for x, y, share in self.parted.own(second, seed, 2):
+                with self.net.recomputing(active=self.method.order == 2):
+                    loss = share * (self.cross_entropy(x, y) + self.penalty())
+                yield loss
+
+        team = self.parted.team
         if self.method.order == 1:
-            loss, gradients = first_order(valid, self.logits)
+            loss, gradients = first_order(valid, self.logits, team=team)
         else:
             buffers = [self.sgd.state[w].get("momentum_buffer") if w in self.sgd.state else None for w in self.weights]
             loss, gradients = second_order(
-                lambda: self.cross_entropy(*batch), valid, self.weights, self.logits, rate=rate,
-                momentum=self.method.momentum, buffers=buffers, weight_decay=self.method.weight_decay,
+                lambda: self._losses(batch, seed, 1), valid, self.weights, self.logits, rate=rate,
+                momentum=self.method.momentum, buffers=buffers, weight_decay=self.method.weight_decay, team=team,
             )  # fmt: skip
         for logits, gradient in zip(self.logits, gradients, strict=True):
             logits.grad = gradient
@@ -186,6 +195,7 @@ class DARTSSearch:
                     iterations=watch.iterations, seed=moment.seed,
                 )  # fmt: skip
             self.net.mix(self.gate, recompute=self.method.recompute)
+            value = self.parted.team.of_first(lambda: value)  # all stop, or none
             self.curvature.add(epoch, value, architecture)
             record["eigenvalue"] = value
         return record

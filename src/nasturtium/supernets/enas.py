@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -196,7 +197,8 @@ class _Search:
         start_from(self.supernet, run.initial)
         self.supernet.to(self.device)
         self.batch = method.recipe.batch_for(len(run.task.split("train")))
-        self.train = PathStep(self.supernet, method.recipe, self.batch, run.task, self.device)
+        self.parted = run.parted(self.device)
+        self.train = PathStep(self.supernet, method.recipe, self.batch, run.task, self.device, self.parted)
 
     def complete(self) -> SearchResult:
         """Train, then choose."""
@@ -216,6 +218,7 @@ class _Search:
             layout=layout_of(self.graph, method.recipe.memory_format, self.device),
             after_epoch=self.teach,
             report=run.report,
+            parted=self.parted,
         )
         begin = time.perf_counter()
         batches = calibration_batches(run.task, seed=derived_seed(run.seed, 3), device=self.device)
@@ -237,7 +240,7 @@ class _Search:
         child = self.controller.draw(Random(moment.seed), 1)[0]
         self.supernet.set(child)
         rate = self.method.rate(moment.epoch + moment.step / moment.steps, self.peak)
-        loss, accuracy = self.train(*batch, rate)
+        loss, accuracy = self.train(*batch, rate, moment.seed)
         return {"loss": loss, "train_accuracy": accuracy, "learning_rate": rate}
 
     @property
@@ -246,13 +249,15 @@ class _Search:
         return self.method.recipe.peak_learning_rate(self.batch)
 
     def teach(self, held_out: Iterator[Batch], moment: Moment) -> dict[str, float]:
-        """Train the controller; means over its steps."""
+        """Train the controller; means over its steps. The processes share out the children, not their batches."""
         rng = Random(moment.seed)
+        team, samples = self.parted.team, self.method.samples
         records = []
         with batch_statistics(self.supernet):
             for _ in range(self.method.steps):
-                children = self.controller.draw(rng, self.method.samples)
-                rewards = [self.reward(child, next(held_out)) for child in children]
+                children = self.controller.draw(rng, samples)
+                batches = list(itertools.islice(held_out, samples))
+                rewards = team.shared_out(lambda i: self.reward(children[i], batches[i]), samples)  # noqa: B023
                 records.append(self.controller.learn(children, rewards))
         return {name: _mean([r[name] for r in records]) for name in records[0]}
 

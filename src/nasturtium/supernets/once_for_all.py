@@ -191,7 +191,7 @@ class OnceForAll:
         """Train a supernet in place, as `search` does first."""
         return train_shrinking(
             shared, space, run.task, self.phases(space, shared.graph), self.recipe, seed=run.seed, device=run.device,
-            directory=run.directory, initial=run.initial, on_epoch=run.report,
+            directory=run.directory, initial=run.initial, parts=run.parts, parallel=run.parallel, on_epoch=run.report,
         )  # fmt: skip
 
     def search(self, space: Space, run: Run) -> SearchResult:

@@ -123,21 +123,21 @@ class OneShot:
             )
         return made
 
-    def train(self, shared: Supernet, run: Run, *, parallel: bool = False) -> SharedTraining:
+    def train(self, shared: Supernet, run: Run) -> SharedTraining:
         """Train a supernet in place, by the sum; it is left in evaluation mode, with single paths.
 
         Args:
             shared: All of whose decisions are `mixed`.
-            run: Task, seed, device, folder.
-            parallel: Whether several processes train together; see `Circumstances`.
+            run: Task, seed, device, folder, processes.
 
         Raises:
+            InvalidInputError: `run.parts` is not the number that these settings have.
             TrialError: kind "diverged": the loss is not finite.
         """
         gate = Sum(shared.mixed, rate=self.dropout, seed=run.seed)
         circumstances = Circumstances(
             task=run.task, recipe=self.recipe, epochs=self.epochs, seed=run.seed, device=run.device,
-            directory=run.directory, initial=run.initial, parts=self.parts, parallel=parallel,
+            directory=run.directory, initial=run.initial, parts=self._parts(run), parallel=run.parallel,
             on_epoch=run.report,
         )  # fmt: skip
         training = SharedTraining(
@@ -146,6 +146,16 @@ class OneShot:
         training.complete(_Sum(training=training, gate=gate, settings=self))
         shared.mix(None)
         return training
+
+    def _parts(self, run: Run) -> int | None:
+        if self.parts == 1:
+            return run.parts
+        if run.parts not in (None, self.parts):
+            raise InvalidInputError(
+                f"One-Shot is set to split each batch in {self.parts} parts, but the run says parts={run.parts!r}: "
+                "give one of the two."
+            )
+        return self.parts
 
     def search(self, space: Space, run: Run) -> SearchResult:
         """See `Searcher`; "shared_accuracy" and "shared_loss" (validation) speak for each architecture found."""

@@ -16,6 +16,7 @@ from nasturtium.space import Space
 from nasturtium.space.lowering import lower
 from nasturtium.space.open_graph import OpenGraph
 from nasturtium.supernets.alternation import set_rate
+from nasturtium.supernets.parallel import Parted, Team
 from nasturtium.supernets.updates import classification_loss, optimizer_of
 from nasturtium.tasks import Task
 from nasturtium.training import Recipe
@@ -34,37 +35,54 @@ class PathStep:
         batch: Images of a batch.
         task: What the logits must fit.
         device: Where the supernet is.
+        parted: How batches are split; None for not at all.
 
     Raises:
         InvalidInputError: the recipe has an `ema`, which a search has no use for.
     """
 
-    def __init__(self, supernet: Supernet, recipe: Recipe, batch: int, task: Task, device: torch.device) -> None:
+    def __init__(
+        self,
+        supernet: Supernet,
+        recipe: Recipe,
+        batch: int,
+        task: Task,
+        device: torch.device,
+        parted: Parted | None = None,
+    ) -> None:
         check_recipe(recipe)
+        self.parted = parted or Parted(Team(), 1, device)
         self.supernet, self.recipe, self.task, self.device = supernet, recipe, task, device
         self.precision = resolve_precision(recipe.precision, device)
         self.parameters = [p for p in supernet.parameters() if p.requires_grad]
         self.optimizer = optimizer_of(supernet, recipe, batch)
 
-    def __call__(self, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-        """Take one step.
+    def __call__(self, x: Tensor, y: Tensor, rate: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Take one step, with all processes.
 
         Args:
             x: `(batch, *shape)`.
             y: `(batch,)`, classes.
             rate: Learning rate.
+            seed: Of the step, where a batch has several parts.
 
         Returns:
-            The loss, and the share of the images that were right; without gradient.
+            The loss, and the share of the images that were right, of the whole batch; without gradient.
         """
         set_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        logits, loss = self.loss(x, y, self.recipe.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        told = torch.zeros(2, device=x.device)
+        for images, labels, share in self.parted.own((x, y), seed, 1):
+            logits, loss = self.loss(images, labels, self.recipe.label_smoothing)
+            (share * loss).backward()  # type: ignore[no-untyped-call]
+            right = (logits.detach().argmax(1) == labels).float().mean()
+            told += share * torch.stack([loss.detach(), right])
+        self.parted.team.sum_gradients(self.parameters)
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()
-        return loss.detach(), (logits.detach().argmax(1) == y).float().mean()
+        told = self.parted.team.add_up(told)
+        return told[0], told[1]
 
     def loss(self, x: Tensor, y: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """Logits and loss of the supernet as it is set, training-only outputs included."""

@@ -54,7 +54,8 @@ class ProxylessSearch:
         self.gate.requires_grad_(False)
         self.supernet.mix(self.gate, list(counts))
         self.batch = method.recipe.batch_for(len(run.task.split("train")))
-        self.train = PathStep(self.supernet, method.recipe, self.batch, run.task, self.device)
+        self.parted = run.parted(self.device, self.gate)
+        self.train = PathStep(self.supernet, method.recipe, self.batch, run.task, self.device, self.parted)
         self.logits = list(binary.logits)
         self.optimizer = torch.optim.Adam(self.logits, lr=method.learning_rate, betas=BETAS)
         self.expected = method.expected(self.supernet.graph)
@@ -84,6 +85,7 @@ class ProxylessSearch:
             layout=layout_of(self.supernet.graph, method.recipe.memory_format, self.device),
             after_epoch=self.end_epoch,
             report=run.report,
+            parted=self.parted,
         )  # fmt: skip
         begin = time.perf_counter()
         found, notes = self.derive()
@@ -105,45 +107,59 @@ class ProxylessSearch:
     def step(self, batch: Batch, held_out: Iterator[Batch], moment: Moment) -> Mapping[str, Tensor | float]:
         """A step of the weights on a drawn path; after every so many, one of the logits."""
         rate = self.rate(moment.epoch + moment.step / moment.steps)
-        loss, accuracy = self.train(*batch, rate)
+        loss, accuracy = self.train(*batch, rate, moment.seed)
         record: dict[str, Tensor | float] = {"loss": loss, "train_accuracy": accuracy, "learning_rate": rate}
         frozen = moment.epoch < self.method.warmup + 1
         if not frozen and (moment.step + 1) % self.method.every == 0:
-            learn = self.learn_by_gradient if self.method.variant == "gradient" else self.learn_by_reward
-            record |= learn(next(held_out))
+            if self.method.variant == "gradient":
+                record |= self.learn_by_gradient(next(held_out), moment.seed)
+            else:
+                record |= self.learn_by_reward(next(held_out))
         return record
 
-    def learn_by_gradient(self, batch: Batch) -> Mapping[str, Tensor | float]:
+    def learn_by_gradient(self, batch: Batch, seed: int) -> Mapping[str, Tensor | float]:
         """A step of the logits against the gradient of the loss and the expected cost."""
-        method = self.method
         with self.gate.learning(on=True):
-            _, loss = self.train.loss(*batch)
-            if self.expected is not None:
-                assert method.reference is not None
-                cost = self.expected({name: self.gate.last_probabilities(name) for name in self.gate.counts})
-                loss = method.penalty(loss, cost.to(loss), method.reference, method.unit)
-            gradients = torch.autograd.grad(loss, self.logits, allow_unused=True)
+            loss, gradients = self.parted.team.gradients(self._losses(batch, seed), self.logits)
         for logits, gradient in zip(self.logits, gradients, strict=True):
             logits.grad = gradient
         self.optimizer.step()
         self.gate.binary.rescale()
-        return {"architecture_loss": loss.detach()}
+        return {"architecture_loss": loss}
+
+    def _losses(self, batch: Batch, seed: int) -> Iterator[Tensor]:
+        """Of this process's parts of a batch, with what is paid for the expected cost, each times its share."""
+        method = self.method
+        for x, y, share in self.parted.own(batch, seed, 2):
+            _, loss = self.train.loss(x, y)
+            if self.expected is not None:
+                assert method.reference is not None
+                cost = self.expected({name: self.gate.last_probabilities(name) for name in self.gate.counts})
+                loss = method.penalty(loss, cost.to(loss), method.reference, method.unit)  # linear in the first
+            yield share * loss
 
     def learn_by_reward(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """A step of the logits by REINFORCE."""
-        accuracies, rewards, paths = [], [], []
+        """A step of the logits by REINFORCE; the processes share out the paths, each of which sees the whole batch."""
+        counts = self.gate.counts
+        rewards, paths = [], []
         with batch_statistics(self.supernet):
             self.gate.train()
             self.supernet.mix(None)
-            for _ in range(self.method.samples):
-                drawn = {name: self.gate.weights(name, count).index for name, count in self.gate.counts.items()}
-                path = self.architecture(drawn)
-                self.supernet.set(path)
-                accuracies.append(self.train.accuracy(*batch))
+            drawn = [
+                self.architecture({name: self.gate.weights(name, count).index for name, count in counts.items()})
+                for _ in range(self.method.samples)
+            ]
+
+            def accuracy(index: int) -> float:
+                self.supernet.set(drawn[index])
+                return self.train.accuracy(*batch)
+
+            accuracies = self.parted.team.shared_out(accuracy, len(drawn))
+            for path, right in zip(drawn, accuracies, strict=True):
                 cost = None if self.expected is None else float(self.expected(self.one_hot(path.decisions)))
-                rewards.append(reward(accuracies[-1], cost, self.method.reference, self.method.exponent))
-                paths.append({name: index for name, index in path.decisions.items() if name in self.gate.counts})
-        self.supernet.mix(self.gate, list(self.gate.counts))
+                rewards.append(reward(right, cost, self.method.reference, self.method.exponent))
+                paths.append({name: index for name, index in path.decisions.items() if name in counts})
+        self.supernet.mix(self.gate, list(counts))
         self.baseline.update(sum(rewards) / len(rewards))
         with self.gate.learning(on=True):
             loss = reinforce_loss(torch.stack([self.log_probability(p) for p in paths]), rewards, self.baseline.value)

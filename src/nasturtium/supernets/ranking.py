@@ -266,8 +266,8 @@ def check_ranking(
 ) -> Checked:
     """Train a sample of a space alone, and compare its ranking with that by shared weights.
 
-    Costs `sample` trainings, in this process. A call that was killed goes on in `run.directory`, where `trust.json`
-    stays.
+    Costs `sample` trainings, in this process; where several search together, in the first one, for which all wait. A
+    call that was killed goes on in `run.directory`, where `trust.json` stays.
 
     Args:
         shared: Trained.
@@ -289,6 +289,20 @@ def check_ranking(
             trust=None,
             note="Whether shared weights rank networks as training alone does was not checked (`sample=0`).",
         )
+    return run.team.of_first(lambda: _check(shared, space, run, sample, alone, batches, facts, epoch))
+
+
+def _check(
+    shared: Supernet,
+    space: Space,
+    run: Run,
+    sample: int,
+    alone: Alone,
+    batches: Sequence[Tensor],
+    facts: Mapping[str, object],
+    epoch: float,
+) -> Checked:
+    """In this process."""
     drawn = distinct(space, sample, Random(derived_seed(run.seed, STREAM)), key=network_key(run.task))
     who = checkpoint.identity(
         facts=dict(facts), space=space.fingerprint, task=run.task.fingerprint, seed=run.seed, device=run.device,

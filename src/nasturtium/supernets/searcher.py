@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from nasturtium.space import Architecture, Space
+from nasturtium.supernets.parallel import Parted, Team
 from nasturtium.supernets.trust import Trust
 from nasturtium.tasks import Task
 from nasturtium.training import checkpoint
@@ -31,6 +33,13 @@ class Run:
             nowhere. They stay when the search is done, until `remove_checkpoints`.
         initial: Weights to start from, by the supernet's own names; names that are missing keep their random start.
         report: Called with a record of progress after each epoch, and after each network that is trained alone.
+        parts: Into how many parts each batch is split. Each has norm statistics and dropout of its own, and gradients
+            are averaged over the images of all parts ("ghost" batch normalisation). None for one a process.
+        parallel: Whether the processes of `torch.distributed`'s default group search together, each with
+            `parts / processes` of the parts of every batch. With the same `parts` they find what one process does, up
+            to the rounding of sums; running statistics of norms are averaged over the processes after each epoch, which
+            one process does not do. The first process writes the checkpoints, which all must see, and trains the
+            networks of a sample alone, while the others wait: the group's timeout must be longer than that takes.
     """
 
     task: Task
@@ -39,6 +48,25 @@ class Run:
     directory: Path | None = None
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     report: Callable[[Mapping[str, float]], None] = ignore
+    parts: int | None = None
+    parallel: bool = False
+
+    @property
+    def team(self) -> Team:
+        """The processes that search together.
+
+        Raises:
+            InvalidInputError: there is no process group.
+        """
+        return Team.of_group() if self.parallel else Team()
+
+    def parted(self, device: torch.device, gate: nn.Module | None = None) -> Parted:
+        """How batches are split, for training on a device; see `Parted`.
+
+        Raises:
+            InvalidInputError: there is no process group, or `parts` does not go with it.
+        """
+        return Parted.of(self.team, self.parts, device, gate)
 
 
 def remove_checkpoints(directory: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.model import Supernet
-from nasturtium.supernets.parallel import Team
+from nasturtium.supernets.parallel import Parted, Team
 from nasturtium.supernets.storage import decisions_of, digest_of, fingerprint_of, start_from
 from nasturtium.supernets.updates import CHECK_EVERY, classification_loss, layout_of, optimizer_of, require_finite
 from nasturtium.tasks import Task
@@ -25,7 +25,7 @@ from nasturtium.training.averaging import Average
 from nasturtium.training.evaluation import autocast
 from nasturtium.training.feed import Feed
 from nasturtium.training.optimization import resolve_precision, schedule
-from nasturtium.training.randomness import derived_seed, local_randomness, seed_generators
+from nasturtium.training.randomness import derived_seed, local_randomness
 
 Record = Mapping[str, float]
 """Of one epoch: "epoch" (from 1), "loss", "learning_rate", "seconds", and the method's own."""
@@ -92,8 +92,6 @@ class Circumstances:
     def __post_init__(self) -> None:
         if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
             raise InvalidInputError(f"`epochs` must be an integer of 1 or more, got {self.epochs!r}.")
-        if self.parts is not None and (not isinstance(self.parts, int) or self.parts < 1):
-            raise InvalidInputError(f"`parts` of a batch must be an integer of 1 or more, or None, got {self.parts!r}.")
 
 
 class SharedTraining:
@@ -110,7 +108,8 @@ class SharedTraining:
         recipe, task = given.recipe, given.task
         self.supernet, self.given = supernet, given
         self.device = resolve_device(given.device)
-        self.team = Team.of_group() if given.parallel else Team()
+        self.parted = Parted.of(Team.of_group() if given.parallel else Team(), given.parts, self.device)
+        self.team, self.parts = self.parted.team, self.parted.parts
         self.precision = resolve_precision(recipe.precision, self.device)
         self.layout = layout_of(supernet.graph, recipe.memory_format, self.device)
         start_from(supernet, given.initial)
@@ -121,7 +120,7 @@ class SharedTraining:
         )
         self.batch = recipe.batch_for(len(self.feed))
         self.steps = len(self.feed) // self.batch
-        self.parts = self._check_parts()
+        self.parted.check(self.batch)
         self.parameters = [p for p in supernet.parameters() if p.requires_grad]
         self.optimizer = optimizer_of(supernet, recipe, self.batch)
         self.average = Average(supernet, recipe.ema) if recipe.ema is not None else None
@@ -133,15 +132,6 @@ class SharedTraining:
         )  # fmt: skip
         self._restore()
         self.resumed = len(self.history)
-
-    def _check_parts(self) -> int:
-        parts = self.given.parts or self.team.size
-        if parts % self.team.size or self.batch // parts < 2:
-            raise InvalidInputError(
-                f"`parts` of a batch must be a multiple of the {self.team.size} processes and leave 2 images or more "
-                f"in each part, got {parts} parts of a batch of {self.batch}."
-            )
-        return parts
 
     def complete(self, method: Method) -> None:
         """Train what is left. The supernet is in evaluation mode afterwards.
@@ -198,13 +188,7 @@ class SharedTraining:
         self.optimizer.zero_grad(set_to_none=True)
         method.step(done / whole)
         total = torch.zeros((), device=self.device)
-        batches = zip(x.tensor_split(self.parts), y.tensor_split(self.parts), strict=True)
-        for part, (images, labels) in enumerate(batches):
-            if part % self.team.size != self.team.rank:
-                continue
-            if self.parts > 1:  # what is random in a part does not depend on which process has it
-                seed_generators(derived_seed(seed, epoch, 2, index, part), self.device)
-            share = len(images) / len(x)
+        for images, labels, share in self.parted.own((x, y), seed, epoch, 2, index):
             total += share * method.gradients(images, labels, self._loss, share)
         self.team.sum_gradients(self.parameters)
         if recipe.clip is not None:
