@@ -211,18 +211,6 @@ def test_several_devices_have_a_front_each(run, table, clock) -> None:
         study.front_on("gpu")
 
 
-def test_memory_of_a_microcontroller_is_a_limit(run) -> None:
-    study = run(
-        space=SPACE, maximize="accuracy", minimize=(), trials=4, fake={"epochs": 1}, strategy=nas.strategies.Random(),
-        constraints=["flash(mcu-256k) <= 600", "sram(mcu-256k) <= 4KiB"],
-    )  # fmt: skip
-    for trial in study.trials:
-        graph = graph_of(trial.architecture)
-        assert trial.metrics["flash(mcu-256k)"] == nas.hardware.predict_flash(graph).total <= 600
-        assert trial.metrics["sram(mcu-256k)"] == nas.hardware.predict_arena(graph).total <= 4096
-    assert study.best.verdict(study.constraints[0]) == "met"
-
-
 class Smooth(nas.Block):
     """A convolution and an activation."""
 

@@ -121,11 +121,14 @@ class Progress:
 
     def _verified(self, event: events.EpochReported) -> None:
         """A finalist measured on its device."""
-        name = next(iter(event.report))
-        value, low, high = (shown(name, event.report[key]) for key in (name, "low", "high"))
-        self.running = {event.number: f"{name} {value}"}
+        measured = {name: value for name, value in event.report.items() if name not in ("low", "high")}
+        said = ", ".join(f"{name} {shown(name, value)}" for name, value in measured.items()) or "no int8 file"
+        if "low" in event.report:
+            name = next(iter(measured))
+            said += f" ({shown(name, event.report['low'])} to {shown(name, event.report['high'])})"
+        self.running = {event.number: said}
         if not self.live and not self.quiet:
-            self._say(f"[{event.step}/{self.budget}] trial {event.number}: {name} {value} ({low} to {high})")
+            self._say(f"[{event.step}/{self.budget}] trial {event.number}: {said}")
 
     def _finish(self, trial: Trial) -> None:
         self.running.pop(trial.number, None)

@@ -43,9 +43,9 @@ def finalist_rows(study: nas.Study, role: str = "search") -> list[dict[str, Any]
             limits = [c for c in study.constraints if c.metric == name]
             rows.append(
                 {
-                    "trial": member.number, "metric": name, "measured": None if m is None else m.seconds,
+                    "trial": member.number, "metric": name, "measured": None if m is None else m.value,
                     "interval": None if m is None else [m.low, m.high], "predicted": evidence.predicted,
-                    "measurements": evidence.attempts,
+                    "measurements": evidence.attempts, **({"reason": evidence.reason} if evidence.reason else {}),
                     "verdicts": {format_constraint(c): member.verdict(c) for c in limits},
                     "warnings": [] if m is None else list(m.warnings),
                 }
@@ -60,7 +60,7 @@ def finalist_table(study: nas.Study, role: str = "search") -> str:
     rows = [
         [
             str(row["trial"]), shown(first, values[row["trial"]]), row["metric"], shown(row["metric"], row["measured"]),
-            "–" if row["interval"] is None else " to ".join(shown(row["metric"], x) for x in row["interval"]),
+            _interval(row["metric"], row["interval"]),
             shown(row["metric"], row["predicted"]), ", ".join(f"{k}: {v}" for k, v in row["verdicts"].items()) or "–",
         ]
         for row in finalist_rows(study, role)
@@ -69,6 +69,12 @@ def finalist_table(study: nas.Study, role: str = "search") -> str:
         return "No finalist was measured on a device yet."
     columns = ["trial", first, "on the device", "measured", "95 % interval", "predicted", "verdict"]
     return table(columns, rows, right=(0, 1, 3, 5))
+
+
+def _interval(name: str, ends: Sequence[float] | None) -> str:
+    if ends is None:
+        return "–"
+    return "exact" if ends[0] == ends[1] else " to ".join(shown(name, x) for x in ends)
 
 
 def origin_of(trial: Trial) -> str:

@@ -39,11 +39,13 @@ class Proof:
     conditions: Mapping[str, str] = field(default_factory=dict)
     """Under which it was measured, in words."""
     warnings: Sequence[str] = ()
+    unmeasured: str = "not measured"
+    """The verdict where there is no value: "not proved" of a microcontroller's memory."""
 
     def verdict(self, constraint: Constraint) -> str:
-        """Of a limit: "met" or "missed" where the whole interval does, else "not shown" or "not measured"."""
+        """Of a limit: "met" or "missed" where the whole interval does, else "not shown" or what `unmeasured` says."""
         if self.low is None or self.high is None:
-            return "not measured"
+            return self.unmeasured
         ends = {verdict(constraint, end) for end in (self.low, self.high)}
         return ends.pop() if len(ends) == 1 else "not shown"
 
@@ -77,7 +79,7 @@ class Card:
         return {**searched, **plain, **self.costs, **known}
 
     def verdict(self, constraint: Constraint) -> str:
-        """Of a limit: "met", "missed", "not measured", or "not shown" where it lies inside a measured interval."""
+        """Of a limit: "met", "missed", "not measured", "not proved" (a memory), or "not shown": inside an interval."""
         proof = next((proof for proof in self.proofs if proof.metric == constraint.metric), None)
         if proof is not None:
             return proof.verdict(constraint)
@@ -143,7 +145,7 @@ class Card:
             value = values.get(constraint.metric)
             text = "unknown" if value is None else shown(constraint.metric, value)
             found = self.verdict(constraint)
-            marked = f"**{found}**" if found in ("missed", "not shown") else found
+            marked = f"**{found}**" if found in ("missed", "not shown", "not proved") else found
             rows.append(f"| {limit_text(constraint)} | {text} | {marked} |")
         return "\n".join(rows)
 
@@ -159,13 +161,15 @@ class Card:
         for proof in self.proofs:
             said = [proof.value, proof.low, proof.high, proof.predicted]
             value, low, high, predicted = ("–" if x is None else shown(proof.metric, x) for x in said)
-            measured = "not measured" if proof.value is None else value
+            measured = proof.unmeasured if proof.value is None else value
             interval = "–" if proof.low is None else f"{low} to {high} ({proof.confidence:.0%})"
+            if proof.value is not None and proof.confidence == 1.0:  # a count of bytes
+                measured, interval = f"{proof.value:,.0f} B", "exact"
             rows.append(f"| {proof.metric} | {measured} | {interval} | {predicted} |")
         rows += [
             "",
             "A limit is met where the whole interval meets it, missed where the whole interval misses it, and "
-            "otherwise not shown. The interval covers repetition in fresh processes.",
+            "otherwise not shown. The interval covers repetition in fresh processes; bytes of memory are counted.",
         ]
         for proof in self.proofs:
             rows += ["", *_conditions(proof)]

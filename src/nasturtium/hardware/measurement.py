@@ -107,6 +107,11 @@ class Measurement:
             raise InvalidInputError(f"{len(self.processes)} processes need as many counts, got {len(self.samples)}.")
 
     @property
+    def value(self) -> float:
+        """The seconds, as of anything that is measured."""
+        return self.seconds
+
+    @property
     def device(self) -> Device:
         """Where it was measured."""
         return self.conditions.device

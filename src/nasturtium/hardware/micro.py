@@ -66,7 +66,7 @@ class FlashPrediction:
 
     @property
     def total(self) -> int:
-        """Of all three; the file's own structure and names, and the code, come on top."""
+        """Of all three: a lower bound. The file's own structure (some 2 to 20 kB), and the code, come on top."""
         return self.weights + self.biases + self.quantisation
 
 
@@ -91,6 +91,9 @@ def predict_arena(graph: Graph) -> ArenaPrediction:
 
 def predict_flash(graph: Graph) -> FlashPrediction:
     """Flash of the int8 network: weights, biases and quantisation parameters.
+
+    A lower bound of the `.tflite` file, which has a structure of its own (operations, tensors, shapes); and a board
+    needs the code of the runtime on top.
 
     Args:
         graph: The network; what serves training-only outputs alone is left out.

@@ -49,7 +49,7 @@ class Finalist:
     """With its interval, as people read it."""
     predicted: str
     verdicts: tuple[tuple[str, str], ...]
-    """(limit, "met", "missed" or "not shown")."""
+    """(limit, "met", "missed", "not shown" or "not proved")."""
     conditions: str
     warnings: tuple[str, ...] = ()
 

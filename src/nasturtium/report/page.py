@@ -100,7 +100,8 @@ def _finalists(data: ReportData) -> str:
         return ""
     note = (
         f"{data.on_devices} A limit is met where the whole 95 % interval meets it, missed where the whole "
-        "interval misses it, otherwise not shown; only networks that meet every limit stand on the front."
+        "interval misses it, otherwise not shown; memory is counted, and not proved where a network has no int8 file "
+        "that was allocated. Only networks that meet every limit stand on the front."
     )
     rows = []
     for f in data.finalists:

@@ -88,20 +88,19 @@ def _finalists(study: Study) -> Iterator[Finalist]:
     for member in study.finalists:
         for name, evidence in member.evidence.items():
             m = evidence.measurement
-            if m is None:
-                continue
-            ends = f"{quantity(name, m.low)} to {quantity(name, m.high)}"
             yield Finalist(
                 number=member.number,
                 quality=member.metrics.get(first),
                 metric=name,
-                measured=f"{quantity(name, m.seconds)} ({ends})",
+                measured=evidence.measured_text,
                 predicted="–" if evidence.predicted is None else quantity(name, evidence.predicted),
                 verdicts=tuple(
                     (format_constraint(c), member.verdict(c)) for c in study.constraints if c.metric == name
                 ),
-                conditions="; ".join(f"{key}: {text}" for key, text in conditions_of(m).items()),
-                warnings=m.warnings,
+                conditions=evidence.reason
+                if m is None
+                else "; ".join(f"{key}: {text}" for key, text in conditions_of(m).items()),
+                warnings=() if m is None else m.warnings,
             )
 
 

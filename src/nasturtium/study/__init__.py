@@ -20,7 +20,7 @@ from nasturtium.study.planning import Plan, plan
 from nasturtium.study.results import FrontMember, Member, Study, StudyInterrupted
 from nasturtium.study.session import resume, search
 from nasturtium.study.starting import StartFrom
-from nasturtium.study.verification import Verify
+from nasturtium.study.verify_options import Verify
 
 __all__ = [
     "COMPARED",

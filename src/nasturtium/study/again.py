@@ -11,10 +11,12 @@ from nasturtium.study.database import locate
 from nasturtium.study.device_costs import CheapOnDevices
 from nasturtium.study.events import Event, Listener
 from nasturtium.study.evidence import Evidences
+from nasturtium.study.memory_proof import Files
 from nasturtium.study.on_device import read_stored
 from nasturtium.study.results import Study
 from nasturtium.study.store import Store
-from nasturtium.study.verification import Verifier, Verify
+from nasturtium.study.verification import Verifier
+from nasturtium.study.verify_options import Verify
 
 
 def verify(
@@ -28,6 +30,8 @@ def verify(
     listeners: Sequence[Listener] = (),
 ) -> Study:
     """Measure networks of a study on the devices that it was searched for, and correct the models with them.
+
+    For a microcontroller's memory each network's int8 file is written and allocated, with the weights that it has.
 
     Every measurement is kept in the study's log; the last one of a network counts. To measure the same network until it
     meets its limit would prove nothing: each verdict comes with the number of measurements behind it.
@@ -45,7 +49,8 @@ def verify(
         The study, read again.
 
     Raises:
-        InvalidInputError: the study asks for no latency, has no such trial, or a device cannot be measured here.
+        InvalidInputError: the study asks for no latency or memory, has no such trial, or a device cannot be measured
+            here.
         StoreError: there is no such study, or another process works on it.
         TrialError: a measurement failed, or an agent cannot be reached.
     """
@@ -62,8 +67,9 @@ def verify(
         known = Evidences(store.events()).devices
         if known is None or not opened.evidences.metrics:
             raise InvalidInputError(
-                f"The study {opened.location.text!r} asks for no latency on a device, so there is none to measure. A "
-                "search does by `latency(DEVICE)` among its objectives or constraints."
+                f"The study {opened.location.text!r} asks for no latency or memory on a device, so there is none to "
+                "measure. A search does by `latency(DEVICE)`, `sram(DEVICE)` or `flash(DEVICE)` among its objectives "
+                "or constraints."
             )
         on_devices = read_stored(known)
         stored = opened.settings["options"].get("verify")
@@ -75,6 +81,7 @@ def verify(
             objectives=opened.objectives,
             constraints=opened.constraints,
             verify=how or (Verify(**stored) if stored else Verify()),
+            files=Files(trials=opened.location.files / "trials"),
             emit=emit,
         )
         wrong = sorted(set(trials) - {m.number for m in opened.members(role) if m.trial.state == "completed"})

@@ -11,10 +11,11 @@ from nasturtium.errors import InvalidInputError
 from nasturtium.estimators.protocol import Naming
 from nasturtium.space import Architecture, Block, Space
 from nasturtium.study.events import Listener
+from nasturtium.study.memory_proof import own_limits
 from nasturtium.study.method import read_method
 from nasturtium.study.on_device import OnDevices, read_on_devices
 from nasturtium.study.runner import Schedule
-from nasturtium.study.verification import Verify, read_verify
+from nasturtium.study.verify_options import Verify, read_verify
 from nasturtium.trial import Constraint, Metric, Objective, of_device
 from nasturtium.trial import constraints as read_constraints
 from nasturtium.trial import objectives as read_objectives
@@ -129,6 +130,7 @@ def read_setup(
             latency, [name for name in named if name not in (extra or {})],
             space=searched, inputs=tuple(data.input_shape), context=data.context,
         )  # fmt: skip
+        on_devices, limits = own_limits(on_devices, tuple(limits))
     return Setup(
         space=searched,
         task=data,
@@ -142,7 +144,7 @@ def read_setup(
         listeners=tuple(listeners),
         method=read_method(method),
         on_devices=on_devices,
-        verify=how if on_devices.latencies else None,
+        verify=how if on_devices.verifiable else None,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from nasturtium.hardware.measurement import Measurement
+from nasturtium.hardware.micro_file import MemoryMeasurement
 from nasturtium.trial import Constraint, Trial, excess, format_constraint, format_seconds, metric
 
 MEASURED = "measured"
@@ -15,11 +16,16 @@ CORRECTED = "corrected"
 """Kind of the event that holds what the corrected model says of all networks."""
 STEPPED = "finalists measured"
 """Kind of the event that ends a round of measuring."""
+UNPROVED = "not proved"
+"""Kind of the event that says why no memory can be proved on this machine."""
 DEVICES = "devices"
 """Kind of the event that holds the devices and their models, as the search was given them."""
 
-Verdict = Literal["met", "missed", "not shown", "not measured"]
-"""Of a limit: the whole interval meets it; misses it; the limit lies inside; there is no measurement."""
+Verdict = Literal["met", "missed", "not shown", "not measured", "not proved"]
+"""Of a limit: the whole interval meets it; misses it; the limit lies inside; there is no measurement.
+
+"not proved" is said of a memory: there is no int8 file of the network that was allocated.
+"""
 
 Key = tuple[str, int]
 """Role and number of a trial."""
@@ -31,7 +37,7 @@ class Evidence:
 
     metric: str
     """Such as "latency(cpu)"."""
-    measurement: Measurement | None
+    measurement: Measurement | MemoryMeasurement | None
     """The last one; None where it was not measured."""
     predicted: float | None
     """What the model said before this network was measured, or what its trial measured."""
@@ -39,11 +45,13 @@ class Evidence:
     """Where `predicted` comes from, in words."""
     attempts: int = 1
     """Measurements so far; all are in the log."""
+    reason: str = ""
+    """Why a memory is not proved: the network has no file."""
 
     def verdict(self, constraint: Constraint) -> Verdict:
         """Whether the network is shown to meet a limit: only where the whole 95 % interval does."""
         if self.measurement is None:
-            return "not measured"
+            return without(self.metric)
         low, high = self.measurement.low, self.measurement.high
         best, worst = (low, high) if constraint.relation == "<=" else (high, low)
         if not excess(worst, constraint):
@@ -56,9 +64,19 @@ class Evidence:
         show = metric(self.metric).format
         before = "" if self.predicted is None else f"predicted {show(self.predicted)}"
         if self.measurement is None:
-            return f"{before or 'unknown'}, not measured"
-        m = self.measurement
-        return f"{show(m.seconds)} ({show(m.low)} to {show(m.high)}){', ' if before else ''}{before}"
+            said = ": ".join(text for text in (without(self.metric), self.reason) if text)
+            return f"{before or 'unknown'}, {said}"
+        return f"{self.measured_text}{', ' if before else ''}{before}"
+
+    @property
+    def measured_text(self) -> str:
+        """What was measured, for people, with its interval: "2.31 ms (2.28 ms to 2.35 ms)", or "16,384 B" exactly."""
+        m, show = self.measurement, metric(self.metric).format
+        if m is None:
+            return without(self.metric)
+        if isinstance(m, MemoryMeasurement):
+            return f"{m.bytes:,} B"
+        return f"{show(m.seconds)} ({show(m.low)} to {show(m.high)})"
 
 
 class Evidences:
@@ -76,7 +94,9 @@ class Evidences:
         self.steps: list[Mapping[str, Any]] = []
         self.settled = 0
         """Measurements that the last correction knew."""
-        self.log: list[tuple[str, Key, Measurement]] = []
+        self.log: list[tuple[str, Key, Measurement | MemoryMeasurement]] = []
+        self.unproved: dict[str, str] = {}
+        """Why a memory could not be proved when finalists were measured, by metric."""
         for _, kind, detail in events:
             if kind == MEASURED:
                 self._measured(detail)
@@ -90,32 +110,36 @@ class Evidences:
                 self.settled = len(self.log)
             elif kind == STEPPED:
                 self.steps.append(detail)
+            elif kind == UNPROVED:
+                self.unproved[detail["metric"]] = detail["reason"]
             elif kind == DEVICES:
                 self.devices = detail
 
     def _measured(self, detail: Mapping[str, Any]) -> None:
         name, key = detail["metric"], (detail["role"], int(detail["number"]))
-        measurement = Measurement.from_dict(detail["measurement"])
+        measurement = read_measurement(detail["measurement"])
         before = self._found.setdefault(name, {}).get(key)
         self._found[name][key] = Evidence(
             metric=name, measurement=measurement,
             predicted=detail["predicted"] if before is None else before.predicted,
             source=detail["source"] if before is None else before.source,
-            attempts=1 if before is None else before.attempts + 1,
+            attempts=1 if before is None else before.attempts + 1, reason=detail.get("reason", ""),
         )  # fmt: skip
-        self.log.append((name, key, measurement))
+        self.unproved.pop(name, None)
+        if measurement is not None:
+            self.log.append((name, key, measurement))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The latencies that a study's finalists are measured for, measured or not yet."""
+        """The latencies and memories that a study's finalists are measured for, measured or not yet."""
         names = (self.devices or {}).get("names", ())
-        return tuple(name for name in names if name.startswith("latency("))
+        return tuple(name for name in names if name.startswith(("latency(", *MEMORIES)))
 
     @property
     def modelled(self) -> tuple[str, ...]:
         """Those of them that a model predicts; the others are measured, briefly, in every trial."""
         models = (self.devices or {}).get("models", {})
-        return tuple(name for name in self.metrics if models.get(name[len("latency(") : -1]) is not None)
+        return tuple(n for n in self.metrics if is_memory(n) or models.get(n[len("latency(") : -1]) is not None)
 
     def predicted(self, role: str, number: int) -> tuple[str, ...]:
         """The latencies of a trial that were not measured: what is known of them is a model's."""
@@ -135,14 +159,14 @@ class Evidences:
         key, changed = (role, trial.number), {}
         for name in trial.metrics:
             if (found := self._found.get(name, {}).get(key)) is not None and found.measurement is not None:
-                changed[name] = found.measurement.seconds
+                changed[name] = found.measurement.value
             elif key in self._corrected.get(name, {}):
                 changed[name] = self._corrected[name][key]
         for name, all_found in self._found.items():  # of a network that the model could not predict
             if name not in trial.metrics and key in all_found and trial.state == "completed":
                 measurement = all_found[key].measurement
-                assert measurement is not None
-                changed[name] = measurement.seconds
+                if measurement is not None:
+                    changed[name] = measurement.value
         return with_metrics(trial, changed)
 
     def predictable(self, name: str, key: Key) -> bool:
@@ -153,6 +177,9 @@ class Evidences:
         """What is known of a latency in a run, for people: how many finalists met a limit, missed it, or neither."""
         found = [e for key, e in self._found.get(name, {}).items() if key[0] == role]
         source = (self.devices or {}).get("sources", {}).get(name, "a model")
+        if not found and is_memory(name):
+            why = self.unproved.get(name, "no finalist's int8 file was written and allocated")
+            return f"`{name}` is {source}. No network is proved to fit: {why}."
         if not found:
             return f"`{name}` is from {source}; no finalist was measured, so none is shown to meet a limit on it."
         known = self.corrections.get(name, {})
@@ -162,9 +189,12 @@ class Evidences:
         counts = []
         for limit in [c for c in constraints if c.metric == name]:
             verdicts = [e.verdict(limit) for e in found]
-            said = ", ".join(f"{verdicts.count(v)} {v}" for v in ("met", "missed", "not shown") if v in verdicts)
+            known_verdicts = ("met", "missed", "not shown", "not proved")
+            said = ", ".join(f"{verdicts.count(v)} {v}" for v in known_verdicts if v in verdicts)
             counts.append(f"{format_constraint(limit)}: {said}")
         limits = f" ({'; '.join(counts)})" if counts else ""
+        if is_memory(name):
+            return _of_files(name, found, limits, f"{source}{', corrected by the files' if known else ''}")
         return f"{len(found)} finalists were measured for `{name}`{limits}; values of others are from {source}.{tail}"
 
     def unmeasured(self, name: str, role: str, front: Sequence[int]) -> str:
@@ -195,8 +225,40 @@ class Evidences:
         return True
 
 
-def conditions_of(measurement: Measurement) -> dict[str, str]:
-    """Under which conditions a latency was measured, for people."""
+MEMORIES = ("sram(", "flash(")
+
+
+def is_memory(name: str) -> bool:
+    """Whether a metric is a memory of a microcontroller."""
+    return name.startswith(MEMORIES)
+
+
+def without(name: str) -> Verdict:
+    """The verdict of a limit on a metric of which there is no measurement."""
+    return "not proved" if is_memory(name) else "not measured"
+
+
+def read_measurement(data: Mapping[str, Any] | None) -> Measurement | MemoryMeasurement | None:
+    """What was measured, from plain JSON; None where it could not be."""
+    if data is None:
+        return None
+    return MemoryMeasurement.from_dict(data) if "bytes" in data else Measurement.from_dict(data)
+
+
+def _of_files(name: str, found: Sequence[Evidence], limits: str, source: str) -> str:
+    """What the files of finalists show of a memory, for people."""
+    without_file = [e for e in found if e.measurement is None]
+    lost = f" {len(without_file)} more have none: {without_file[-1].reason}" if without_file else ""
+    return (
+        f"The int8 files of {len(found) - len(without_file)} finalists were written and allocated for "
+        f"`{name}`{limits}; values of others are {source}.{lost}"
+    )
+
+
+def conditions_of(measurement: Measurement | MemoryMeasurement) -> dict[str, str]:
+    """Under which conditions something was measured, for people."""
+    if isinstance(measurement, MemoryMeasurement):
+        return dict(measurement.facts)
     c = measurement.conditions
     facts = {
         "measured on": f"{measurement.device.name}, {measurement.device.text}",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasturtium.space import Architecture
-from nasturtium.study.evidence import Evidence
+from nasturtium.study.evidence import Evidence, without
 from nasturtium.trial import Constraint, Trial, violation
 
 if TYPE_CHECKING:
@@ -45,12 +45,17 @@ class Member:
         return self.trial.metrics
 
     def verdict(self, constraint: Constraint) -> str:
-        """Whether it is shown to meet a limit: "met", "missed", or, on a device, "not shown" or "not measured"."""
+        """Whether it is shown to meet a limit.
+
+        Returns:
+            "met" or "missed"; on a device also "not shown" (the limit lies inside the interval) or "not measured", and
+            "not proved" of a microcontroller's memory where no int8 file of it was allocated.
+        """
         evidence = self.evidence.get(constraint.metric)
         if evidence is not None:
             return evidence.verdict(constraint)
         if constraint.metric in self.study.evidences.metrics:
-            return "not measured"
+            return without(constraint.metric)
         return "missed" if violation(self.metrics, [constraint]) else "met"
 
     @property

@@ -14,6 +14,7 @@ from nasturtium.graph import Graph
 from nasturtium.hardware import Device
 from nasturtium.hardware import device as device_named
 from nasturtium.hardware.latency import LatencyModel, model_from_dict
+from nasturtium.hardware.micro_file import SOURCES
 from nasturtium.hardware.table import LatencyTable
 from nasturtium.space import Architecture, Space
 from nasturtium.trial import Metric, OfDevice, of_device, on_device
@@ -38,6 +39,8 @@ class OnDevices:
     """Of the latency on a device; None where every trial is measured."""
     names: tuple[str, ...] = ()
     """All metrics of devices: those that the search names, and the latency wherever it has a source."""
+    shifts: Mapping[str, float] = field(default_factory=dict)
+    """Bytes by which files of finalists were larger than a memory's model says, by metric; it is corrected by these."""
     references: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the reference kernel for which a device's model is stated, where it says so."""
 
@@ -55,6 +58,16 @@ class OnDevices:
     def latencies(self) -> tuple[str, ...]:
         """The latencies: what is measured once more for the finalists."""
         return tuple(name for name in self.names if name.startswith("latency("))
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """The memories of microcontrollers: what is proved for the finalists by their files."""
+        return tuple(name for name in self.names if name.startswith(("sram(", "flash(")))
+
+    @property
+    def verifiable(self) -> tuple[str, ...]:
+        """What is measured once more for the finalists."""
+        return self.latencies + self.memories
 
     @property
     def known_metrics(self) -> dict[str, Metric]:
@@ -84,11 +97,12 @@ class OnDevices:
             return model.predict(input_of(model, architecture, graph)).seconds  # type: ignore[arg-type]
         from nasturtium.hardware.micro import predict_arena, predict_flash  # noqa: PLC0415
 
-        return float(predict_arena(graph).total if kind == "sram" else predict_flash(graph).total)
+        said = predict_arena(graph).total if kind == "sram" else predict_flash(graph).total
+        return float(said) + self.shifts.get(name, 0.0)
 
-    def with_models(self, models: Mapping[str, LatencyModel | None]) -> OnDevices:
-        """The same with other models, by device."""
-        return replace(self, models={**self.models, **models})
+    def with_models(self, models: Mapping[str, LatencyModel | None], shifts: Mapping[str, float]) -> OnDevices:
+        """The same with other models, by device, and other corrections of memories, by metric."""
+        return replace(self, models={**self.models, **models}, shifts=dict(shifts))
 
     def check(self, space: Space, inputs: tuple[int, ...], context: Mapping[str, Any], *, measuring: bool) -> None:
         """Refuse, before anything is trained, what a device cannot run or a model cannot predict.
@@ -188,12 +202,14 @@ class OnDevices:
             "devices": {name: device.to_dict() for name, device in self.devices.items()},
             "models": {name: None if model is None else model.to_dict() for name, model in self.models.items()},
             "names": list(self.names),
-            "sources": {name: self.source(name) for name in self.latencies},
+            "sources": {name: self.source(name) for name in self.verifiable},
             "references": dict(self.references),
         }
 
     def source(self, name: str) -> str:
-        """Where a latency comes from, in words, with the error of its model."""
+        """Where a latency or a memory comes from, in words, with the error of its model."""
+        if name in self.memories:
+            return SOURCES[asked_of(name).kind]
         model = self.model_of(name)
         if model is None:
             return "a short measurement in each trial"
@@ -271,7 +287,7 @@ def _check_kind(name: str, device: Device, *, sourced: bool) -> None:
         )
     if kind in ("latency", "energy") and device.is_microcontroller:
         raise InvalidInputError(
-            f"`{name}` is not known: for microcontrollers memory is modelled exactly, and time and energy are to be "
+            f"`{name}` is not known: for microcontrollers memory is modelled, and time and energy are to be "
             f"measured on the board. Ask for `sram({device.name})` and `flash({device.name})`, and for `macs`."
         )
     if kind == "latency" and not sourced:

@@ -145,7 +145,7 @@ def plan(space: Any, task: Any, *, samples: int = SAMPLES, **settings: Any) -> P
         disk_bytes=int(all_trials * (4 * cost["params"] + images + 8192) + workers * 16 * parameters),
         validation_images=images,
         smallest_difference=smallest_difference(images),
-        sources={name: setup.on_devices.source(name) for name in setup.on_devices.latencies},
+        sources={name: setup.on_devices.source(name) for name in setup.on_devices.verifiable},
         finalists=0 if setup.verify is None else setup.verify.finalists * setup.verify.rounds,
     )
 

@@ -18,10 +18,10 @@ from nasturtium.study.checking import checked
 from nasturtium.study.comparison import Comparison, Contender, compare, hypervolume_histories
 from nasturtium.study.database import Location, locate
 from nasturtium.study.evidence import Evidences
+from nasturtium.study.fronts import on
 from nasturtium.study.member import FrontMember, Member
 from nasturtium.study.method import Learned, learned
 from nasturtium.study.store import LoggedTrial, RunRecord, Store, StudyRecord
-from nasturtium.study.verification import on
 from nasturtium.trial import (
     Constraint,
     Objective,

@@ -37,6 +37,7 @@ from nasturtium.study.device_costs import measurer
 from nasturtium.study.evidence import DEVICES, Evidences
 from nasturtium.study.executors import Executor, InProcess, Observer
 from nasturtium.study.identity import check_same, versions
+from nasturtium.study.memory_proof import Files
 from nasturtium.study.method import Learned, learn, meeting
 from nasturtium.study.on_device import OnDevices, read_stored
 from nasturtium.study.pool import Pool, PoolSettings
@@ -47,7 +48,8 @@ from nasturtium.study.results import Study, StudyInterrupted
 from nasturtium.study.runner import Runner, Schedule
 from nasturtium.study.scores import FOLDER
 from nasturtium.study.store import Store, StudyRecord
-from nasturtium.study.verification import Verifier, Verify, read_verify
+from nasturtium.study.verification import Verifier
+from nasturtium.study.verify_options import Verify, read_verify
 from nasturtium.study.worker import MARK
 from nasturtium.trial import Constraint, Problem
 from nasturtium.trial.types import Strategy
@@ -97,7 +99,8 @@ def search(
         task: A task, or the name of one (`nas.tasks.load`).
         maximize: Metrics to make large, for example "accuracy".
         minimize: Metrics to make small, for example "macs".
-        constraints: For example `nas.params <= 60_000` or "peak_memory <= 64KiB".
+        constraints: For example `nas.params <= 60_000` or "peak_memory <= 64KiB". Where a microcontroller is named,
+            its own memory is a limit too.
         strategy: Default `nas.strategies.Auto()`, "auto". Also a name of `nas.strategies.STRATEGIES`, with its settings
             in brackets: "evolution(population=20, sample=5)", "hyperband(strategy=evolution, minimum=0.1)"; or
             "module:function(…)" for one of your own.
@@ -114,8 +117,9 @@ def search(
             (`nas.hardware.LatencyTable`, a predictor), the file of one (`nasturtium profile cpu SPACE --out FILE`), or
             "measure", which measures every trial. `{"cpu": "mobile-cpu.jsonl", "cpu-int8": "measure"}`.
         verify: How the finalists are then measured on their devices (`Verify`): the model is corrected with them and
-            the search goes on, in rounds. Only what a measurement shows to meet its limit is on the front then. False
-            searches by the model alone, and shows nothing.
+            the search goes on, in rounds. Only what a measurement shows to meet its limit is on the front then. For
+            the memory of a microcontroller the int8 file is written and its arena allocated, where the extra `tinyml`
+            is installed; elsewhere nothing is proved. False searches by the model alone, and shows nothing.
         trials: Budget. A larger one on a later run extends the study: what is there is kept, and a strategy that
             derives its settings from the budget goes on with the new one.
         seed: Of the strategy and, with the trial's number, of each training.
@@ -239,7 +243,7 @@ def resume(
         listeners=tuple(listeners),
         method=restore(compared["method"], "method", trust=trust) if "method" in compared else None,
         on_devices=on_devices,
-        verify=read_verify(free.get("verify") if verify is None else verify) if on_devices.latencies else None,
+        verify=read_verify(free.get("verify") if verify is None else verify) if on_devices.verifiable else None,
     )
     return _start(setup, study, files)
 
@@ -312,7 +316,7 @@ def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> 
         if cheap is not None and setup.verify is not None:
             verifier = Verifier(
                 store=store, cheap=cheap, base=setup.on_devices, objectives=setup.objectives,
-                constraints=setup.constraints, verify=setup.verify,
+                constraints=setup.constraints, verify=setup.verify, files=Files(trials=location.files / "trials"),
             )  # fmt: skip
         _run(setup, store, record, problem, location, verifier)
     finally:

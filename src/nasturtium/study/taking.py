@@ -10,7 +10,7 @@ from nasturtium.errors import StoreError
 from nasturtium.estimators import measure_test
 from nasturtium.export.card import Proof
 from nasturtium.graph import trace
-from nasturtium.study.evidence import conditions_of
+from nasturtium.study.evidence import conditions_of, without
 from nasturtium.trial import Constraint, of_device
 
 if TYPE_CHECKING:
@@ -67,24 +67,30 @@ def export_member(
 
 
 def _of_devices(member: Member) -> dict[str, float]:
-    """What is known of a network on devices but for latencies: memory, and energy where it was measured."""
-    latencies = member.study.evidences.metrics
-    return {name: value for name, value in member.metrics.items() if of_device(name) and name not in latencies}
+    """What is known of a network on devices but for latencies and memory: energy, where it was measured."""
+    proved = member.study.evidences.metrics
+    return {name: value for name, value in member.metrics.items() if of_device(name) and name not in proved}
 
 
 def _proofs(member: Member) -> list[Proof]:
-    """The latencies of a network: measured, with the prediction beside, or only predicted."""
+    """The latencies and memories of a network: measured, with the prediction beside, or only predicted."""
     found = []
     for name in member.study.evidences.metrics:
         evidence = member.evidence.get(name)
         if evidence is None or evidence.measurement is None:
             source = (member.study.evidences.devices or {}).get("sources", {}).get(name, "")
-            found.append(Proof(metric=name, value=None, predicted=member.metrics.get(name), source=source))
+            reason = member.study.evidences.unproved.get(name, "") if evidence is None else evidence.reason
+            found.append(
+                Proof(
+                    metric=name, value=None, predicted=member.metrics.get(name), source=source,
+                    unmeasured=without(name), warnings=(f"{without(name)}: {reason}",) if reason else (),
+                )
+            )  # fmt: skip
             continue
         m = evidence.measurement
         found.append(
             Proof(
-                metric=name, value=m.seconds, low=m.low, high=m.high, confidence=m.confidence,
+                metric=name, value=m.value, low=m.low, high=m.high, confidence=m.confidence,
                 predicted=evidence.predicted, source=evidence.source, conditions=conditions_of(m), warnings=m.warnings,
             )
         )  # fmt: skip

@@ -4,93 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import ceil, fsum
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import fsum
+from statistics import median
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph import Graph
 from nasturtium.hardware.latency import LatencyModel, Measured
+from nasturtium.hardware.micro_file import memory_of
 from nasturtium.space import Architecture
 from nasturtium.study import events
 from nasturtium.study.device_costs import CheapOnDevices
-from nasturtium.study.evidence import CORRECTED, MEASURED, STEPPED, Evidences, Key, with_metrics
-from nasturtium.study.on_device import OnDevices, input_of
+from nasturtium.study.evidence import CORRECTED, MEASURED, STEPPED, UNPROVED, Evidences, Key, is_memory, with_metrics
+from nasturtium.study.fronts import best_first, layers, on
+from nasturtium.study.memory_proof import Files
+from nasturtium.study.on_device import OnDevices, asked_of, input_of
 from nasturtium.study.store import Store
-from nasturtium.trial import Constraint, Objective, Trial, excess, of_device, pareto_trials
+from nasturtium.study.verify_options import Verify
+from nasturtium.trial import Constraint, Objective, Trial, excess, of_device
 
 REFERENCE = "reference"
 ROLE = "verify"
 """In events of a search: measuring finalists."""
-FEWEST = 3
-"""Processes that an interval needs at least (`hardware.measuring.Plan`)."""
 BATCH = 4
 """Networks that share their processes; also what is measured again after a kill."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verify:
-    """How the finalists of a search are measured on their devices.
-
-    Raises:
-        InvalidInputError: a number is out of its range.
-    """
-
-    finalists: int = 8
-    """Networks measured at most, for each latency, in each round."""
-    rounds: int = 2
-    """How often: search, measure the finalists, correct the model. The trials are shared among the rounds."""
-    precision: float = 0.02
-    """Half width of the 95 % interval, relative to the median, at which a measurement stops."""
-    processes: tuple[int, int] = (6, 18)
-    """Fewest and most fresh processes of a measurement."""
-    seconds: float | None = None
-    """Wall time of all measuring of finalists, after which no more are begun; None for no limit."""
-
-    def __post_init__(self) -> None:
-        for name in ("finalists", "rounds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
-        few, most = self.processes
-        if not FEWEST <= few <= most:
-            raise InvalidInputError(
-                f"`processes` are the fewest and the most, {FEWEST} <= fewest <= most; got {self.processes!r}."
-            )
-        if not 0 < self.precision < 1:
-            raise InvalidInputError(f"`precision` must be a share in (0, 1), got {self.precision!r}.")
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise InvalidInputError(f"`seconds` must be above 0, or None for no limit, got {self.seconds!r}.")
-        object.__setattr__(self, "processes", tuple(self.processes))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {**asdict(self), "processes": list(self.processes)}
-
-    def parts(self, trials: int) -> tuple[int, ...]:
-        """After how many trials finalists are measured; the last is all."""
-        return tuple(dict.fromkeys(ceil(trials * k / self.rounds) for k in range(1, self.rounds + 1)))
-
-
-def read_verify(verify: Verify | Mapping[str, Any] | bool | None) -> Verify | None:
-    """The argument of a search: how, True for the usual way, or False for not at all.
-
-    Raises:
-        InvalidInputError: it is none of these.
-    """
-    if verify is None or verify is False:
-        return None
-    if verify is True:
-        return Verify()
-    if isinstance(verify, Mapping):
-        try:
-            return Verify(**verify)
-        except TypeError as error:
-            raise InvalidInputError(f"`verify` does not take {dict(verify)!r}: {error}.") from error
-    if not isinstance(verify, Verify):
-        raise InvalidInputError(f"`verify` must be a `nas.study.Verify`, True or False, got {verify!r}.")
-    return verify
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,19 +42,24 @@ class Verifier:
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     verify: Verify
+    files: Files
+    """Proves the memory of finalists."""
     emit: Callable[[events.Event], None] = lambda _: None
     _before: int = 0
     """Events of the log whose measurements do not count in the time that measuring may take."""
+    _raw: dict[tuple[str, str], float | None] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The latencies that the search's wishes name: what finalists are measured for."""
+        """The latencies and memories that the search's wishes name: what finalists are measured for."""
         wanted = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
-        return tuple(name for name in self.base.latencies if name in wanted)
+        return tuple(name for name in self.base.verifiable if name in wanted)
 
     @property
     def corrects(self) -> bool:
         """Whether a search can go on with a corrected model."""
+        if any(map(is_memory, self.names)) and not self.files.obstacle:
+            return True
         return any(self.base.model_of(name) is not None for name in self.names)
 
     def settle(self) -> Evidences:
@@ -160,8 +103,9 @@ class Verifier:
             names: Latencies; all that the search names, by default.
         """
         known = {t.number: t for t in self._trials().get(role, ())}
-        chosen = list(numbers)
-        for name in names or self.names:
+        chosen, asked = list(numbers), list(names or self.names)
+        memories = [name for name in asked if is_memory(name)]
+        for name in [name for name in asked if not is_memory(name)] + memories[:1]:  # one file says all memories
             for start in range(0, len(chosen), BATCH):
                 self._measure(role, name, [known[n] for n in chosen[start : start + BATCH]], None)
         self._log_corrections(Evidences(self.store.events()))
@@ -171,10 +115,13 @@ class Verifier:
     def _measure_finalists(self, role: str, name: str, count: int | None, done: int) -> None:
         left = self.verify.finalists - done
         announced = False
+        if is_memory(name) and (obstacle := self.files.obstacle):
+            self.store.add_event(UNPROVED, {"metric": name, "reason": obstacle})
+            return
         while left > 0 and self._in_time():
             found = Evidences(self.store.events())
             models = self._corrected(found)
-            chosen = self._chosen(role, name, found, models, min(BATCH, left))
+            chosen = self._chosen(role, name, found, models, min(1 if is_memory(name) else BATCH, left))
             if not chosen:
                 return
             if not announced:
@@ -202,8 +149,8 @@ class Verifier:
             for asked in (None, of_device(name)):
                 wishes, limits = on(asked, self.objectives), on(asked, self.constraints)
                 pool = [t for t in trials if self._may_meet(role, t, limits, found, models, near=near)]
-                for depth, layer in enumerate(_layers(pool, wishes)):
-                    (behind if depth else first).extend(_best_first([t for t in layer if t.number in numbers], wishes))
+                for depth, layer in enumerate(layers(pool, wishes)):
+                    (behind if depth else first).extend(best_first([t for t in layer if t.number in numbers], wishes))
         if not first:
             return []  # what stands on the fronts is measured, so what lies behind need not be
         if any(c.metric == name for c in self.constraints):
@@ -247,6 +194,9 @@ class Verifier:
         return not excess(said.low if constraint.relation == "<=" else said.high, constraint)
 
     def _predicted(self, name: str, trial: Trial, models: OnDevices) -> float | None:
+        if is_memory(name):
+            raw = self._memory(name, trial.architecture)
+            return None if raw is None else raw + models.shifts.get(name, 0.0)
         model = models.model_of(name)
         if model is None:
             return trial.metrics.get(name)
@@ -254,6 +204,16 @@ class Verifier:
             return model.predict(self._input(model, trial.architecture)).seconds  # type: ignore[arg-type]
         except InvalidInputError:
             return None  # a hand-designed network with what the space has not
+
+    def _memory(self, name: str, architecture: Architecture) -> float | None:
+        """What the graph alone says of a memory, remembered; None of a network that the runtime cannot run."""
+        key = (name, architecture.key)
+        if key not in self._raw:
+            try:
+                self._raw[key] = self.base.value(name, architecture, self.cheap.graph(architecture))
+            except InvalidInputError:
+                self._raw[key] = None
+        return self._raw[key]
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -266,9 +226,13 @@ class Verifier:
         models: OnDevices | None = None,
         before: int = 0,
     ) -> None:
+        models = models or self._corrected(Evidences(self.store.events()))
+        if is_memory(name):
+            for trial in trials:
+                self._write(role, name, trial, count, models, before)
+            return
         from nasturtium.hardware import measuring  # noqa: PLC0415  (loads torch)
 
-        models = models or self._corrected(Evidences(self.store.events()))
         device, model = self.base.device_of(name), models.model_of(name)
         plan = measuring.Plan(
             precision=self.verify.precision, processes=self.verify.processes,
@@ -290,29 +254,57 @@ class Verifier:
             report = {name: measurement.seconds, "low": measurement.low, "high": measurement.high}
             self.emit(events.EpochReported(role=ROLE, number=trial.number, step=before + i + 1, report=report))
 
+    def _write(self, role: str, name: str, trial: Trial, count: int | None, models: OnDevices, before: int) -> None:
+        """Write a network's file, allocate it, and log all memories that are asked for."""
+        known = Evidences(self.store.events()).of(role, trial.number)
+        started = time.monotonic()
+        found, reason, trained = self.files.measure(self.cheap.graph(trial.architecture), role, trial.number)
+        took, report = time.monotonic() - started, {}
+        for each in [n for n in self.names if is_memory(n) and (n == name or n not in known or name in known)]:
+            device = self.base.device_of(each)
+            measured = None if found is None else memory_of(found, asked_of(each).kind, device, trained=trained)
+            self.store.add_event(
+                MEASURED,
+                {
+                    "role": role, "number": trial.number, "metric": each, "trials": count,
+                    "predicted": self._predicted(each, trial, models), "source": self.base.source(each),
+                    "took": took if each == name else 0.0, "reason": reason,
+                    "measurement": None if measured is None else measured.to_dict(),
+                },
+            )  # fmt: skip
+            if measured is not None:
+                report[each] = measured.value
+        self.emit(events.EpochReported(role=ROLE, number=trial.number, step=before + 1, report=report))
+
     # -- correcting --------------------------------------------------------------------------------------------------
 
     def _corrected(self, found: Evidences) -> OnDevices:
         """The devices with models that know what was measured."""
         models: dict[str, LatencyModel | None] = {}
+        shifts: dict[str, float] = {}
         networks = self._networks() if found.log else {}
         for name in self.names:
+            if is_memory(name):
+                raw = [(m.value, self._memory(name, networks[key])) for n, key, m in found.log if n == name]
+                off = [bytes_ - said for bytes_, said in raw if said is not None]
+                shifts |= {name: float(median(off))} if off else {}
+                continue
             model = self.base.model_of(name)
             if model is None:
                 continue
             rows = [
-                Measured(self._input(model, networks[key]), measurement.seconds)
+                Measured(self._input(model, networks[key]), measurement.value)
                 for measured, key, measurement in found.log
                 if measured == name and found.predictable(name, key)
             ]
             models[self.base.device_of(name).name] = model.corrected(rows) if rows else model
-        return self.base.with_models(models)
+        return self.base.with_models(models, shifts)
 
     def _log_corrections(self, found: Evidences) -> None:
         devices = self._corrected(found)
         for name in self.names:
             model = devices.model_of(name)
-            if model is None or not any(measured == name for measured, _, _ in found.log):
+            if (model is None and not is_memory(name)) or not any(measured == name for measured, _, _ in found.log):
                 continue
             said = {
                 role: {str(t.number): v for t in trials if (v := self._predicted(name, t, devices)) is not None}
@@ -320,9 +312,9 @@ class Verifier:
             }
             detail = {
                 "metric": name,
-                "error": None if model.error is None else model.error.text,
+                "error": None if model is None or model.error is None else model.error.text,
                 "near": None if (near := getattr(model, "error_near", None)) is None else near.text,
-                "source": model.source,
+                "source": devices.source(name) if model is None else model.source,
             }
             self.store.add_event(CORRECTED, detail | {"networks": len(found.log), "predictions": said})
 
@@ -346,30 +338,3 @@ class Verifier:
     def _said(self, role: str) -> str:
         found = Evidences(self.store.events())
         return " ".join(found.sentence(name, role, self.constraints) for name in self.names)
-
-
-def on(asked: Any, wishes: Iterable[Any]) -> tuple[Any, ...]:
-    """Objectives or constraints without those of other devices than that of a metric; all of them for None."""
-
-    def other(name: str) -> bool:
-        found = of_device(name)
-        return asked is not None and found is not None and found.device != asked.device
-
-    return tuple(wish for wish in wishes if not other(wish.metric))
-
-
-def _layers(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Iterable[list[Trial]]:
-    """Fronts, one behind the other."""
-    left = list(trials)
-    while left:
-        numbers = {t.number for t in pareto_trials(left, objectives)}
-        if not numbers:
-            return
-        yield [t for t in left if t.number in numbers]
-        left = [t for t in left if t.number not in numbers]
-
-
-def _best_first(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    signs = {"maximize": -1.0, "minimize": 1.0}
-    first = objectives[0]
-    return sorted(trials, key=lambda t: (signs[first.direction] * t.metrics.get(first.metric, math.inf), t.number))

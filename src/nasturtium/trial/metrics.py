@@ -145,7 +145,11 @@ KINDS: Mapping[str, tuple[Unit, bool, str]] = {
     "latency": ("seconds", False, "of one inference (of the whole batch) on {}: median"),
     "energy": ("joules", False, "of one inference on {}, above what the machine takes at rest"),
     "sram": ("bytes", True, "arena of the int8 network on {}, predicted: activations and the interpreter's own"),
-    "flash": ("bytes", True, "int8 weights, biases and quantisation parameters on {}, without code"),
+    "flash": (
+        "bytes",
+        True,
+        "int8 weights, biases and quantisation parameters on {}: a lower bound of its file",
+    ),
 }
 """What is asked of a device: unit, whether it is known from the architecture alone, and a line for people."""
 
@@ -193,12 +197,20 @@ def energy(device: str | Named) -> Metric:
 
 
 def sram(device: str | Named) -> Metric:
-    """Working memory of the int8 network on a microcontroller, in bytes: the arena that its runtime is to allocate."""
+    """Working memory of the int8 network on a microcontroller, in bytes: the arena that its runtime is to allocate.
+
+    Predicted from the graph. A search then allocates the arena of its finalists really, where it can.
+    """
     return on_device("sram", device)
 
 
 def flash(device: str | Named) -> Metric:
-    """Flash that the int8 network takes of a microcontroller, in bytes."""
+    """Flash that the int8 network takes of a microcontroller, in bytes.
+
+    Predicted from the graph as weights, biases and quantisation parameters: a lower bound, as the file's own structure
+    (some 2 to 20 kB) and the runtime's code come on top. A search then compares the size of its finalists' real files
+    with the limit, where it can; the code still comes on top of these.
+    """
     return on_device("flash", device)
 
 
