@@ -214,7 +214,8 @@ def show(rows: list[dict], given: argparse.Namespace) -> None:
             size = sorted(map(abs, off))
             lines.append(
                 f"the model {name}: {100 * off[len(off) // 2]:+.1f} % in the median, off by "
-                f"{100 * size[len(size) // 2]:.1f} % in the median, {100 * size[int(0.9 * len(size))]:.1f} % at the ninth decile (n = {len(off)})"
+                f"{100 * size[len(size) // 2]:.1f} % in the median, "
+                f"{100 * size[int(0.9 * len(size))]:.1f} % at the ninth decile (n = {len(off)})"
             )
     print("\n".join(lines))
     (given.out / "result.txt").write_text("\n".join(lines))
