@@ -13,6 +13,7 @@ from nasturtium.hardware.measurement import Conditions, Measurement
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "additive": ("AdditiveFit",),
+    "correction": ("Correction", "fit_correction"),
     "features": ("CategoryFeatures", "DecisionFeatures", "GraphFeatures"),
     "kernels": ("Kernel",),
     "latency": ("LatencyModel", "Measured", "Prediction", "model_from_dict"),
@@ -27,7 +28,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "measuring": ("Plan", "calibrate", "measure", "measure_all"),
     "arena": ("Arena", "fits_arena", "measure_arena", "smallest_arena"),
     "c_array": ("c_sources", "write_c_array"),
-    "micro": ("ArenaPrediction", "FlashPrediction", "predict_arena", "predict_flash"),
+    "micro": ("ArenaPrediction", "FlashPrediction", "predict_arena", "predict_file", "predict_flash"),
     "quantize": ("OnnxNetwork", "Quantized", "calibration_images", "evaluate_runtime", "quantize_onnx"),
     "support": ("Problem", "Support", "check", "problems"),
     "tflite": ("LiteRTNetwork", "MicroNetwork", "quantize_tflite", "write_tflite"),
@@ -43,6 +44,7 @@ __all__ = [
     "ArenaPrediction",
     "CategoryFeatures",
     "Conditions",
+    "Correction",
     "DecisionFeatures",
     "Device",
     "Energy",
@@ -75,6 +77,7 @@ __all__ = [
     "devices",
     "error_report",
     "evaluate_runtime",
+    "fit_correction",
     "fit_predictor",
     "fits_arena",
     "load_devices",
@@ -85,6 +88,7 @@ __all__ = [
     "model_from_dict",
     "plan_profile",
     "predict_arena",
+    "predict_file",
     "predict_flash",
     "problems",
     "profile",
@@ -102,12 +106,13 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from nasturtium.hardware.additive import AdditiveFit
     from nasturtium.hardware.arena import Arena, fits_arena, measure_arena, smallest_arena
     from nasturtium.hardware.c_array import c_sources, write_c_array
+    from nasturtium.hardware.correction import Correction, fit_correction
     from nasturtium.hardware.energy import Energy, measure_energy
     from nasturtium.hardware.features import CategoryFeatures, DecisionFeatures, GraphFeatures
     from nasturtium.hardware.kernels import Kernel
     from nasturtium.hardware.latency import LatencyModel, Measured, Prediction, model_from_dict
     from nasturtium.hardware.measuring import Plan, calibrate, measure, measure_all
-    from nasturtium.hardware.micro import ArenaPrediction, FlashPrediction, predict_arena, predict_flash
+    from nasturtium.hardware.micro import ArenaPrediction, FlashPrediction, predict_arena, predict_file, predict_flash
     from nasturtium.hardware.open_kernels import KernelList, space_kernels
     from nasturtium.hardware.predictor import LatencyPredictor, fit_predictor
     from nasturtium.hardware.profile_file import read_table
