@@ -35,8 +35,10 @@ WIDTHS = tuple(k / 8 for k in range(1, 25))
 VALIDATION = 2_000
 
 
-def searched_space() -> nas.Space:
+def searched_space(*, smoke: bool) -> nas.Space:
     """Inverted residuals on 32x32 images, about the scaled MobileNetV2's widths at these budgets and twice those."""
+    if smoke:
+        return nas.Space(nas.Sequential(nas.Conv(8, stride=2), nas.MBConv(nas.one_of(12, 16, 20)), nas.Classifier()))
     stages = [
         nas.repeat(
             nas.MBConv(kernel=nas.one_of(3, 5), expand=nas.one_of(2, 4)), width=nas.one_of(*widths),
@@ -50,18 +52,18 @@ def searched_space() -> nas.Space:
 
 def subset(data_root: Path, images: int, out: Path):
     """A task of so many training images, 2,000 validation images and the official test images, shared by file."""
-    whole = nas.tasks.load("cifar10", data_root=data_root)
-    train, test = whole.split("train"), whole.split("test")
-    order = np.random.default_rng(0).permutation(len(train))
-    parts = {
-        "train": (train.images[order[:images]], train.labels[order[:images]]),
-        "validation": (train.images[order[-VALIDATION:]], train.labels[order[-VALIDATION:]]),
-        "test": (test.images, test.labels),
-    }
-    paths = {}
-    for name, (pixels, labels) in parts.items():
-        paths[name] = (out / f"{name}-{images}-images.npy", out / f"{name}-{images}-labels.npy")
-        if not paths[name][1].is_file():
+    tags = {"train": f"train-{images}", "validation": "validation", "test": "test"}
+    paths = {name: (out / f"{tag}-images.npy", out / f"{tag}-labels.npy") for name, tag in tags.items()}
+    if not all(path.is_file() for pair in paths.values() for path in pair):
+        whole = nas.tasks.load("cifar10", data_root=data_root)
+        train, test = whole.split("train"), whole.split("test")
+        order = np.random.default_rng(0).permutation(len(train))
+        parts = {
+            "train": (train.images[order[:images]], train.labels[order[:images]]),
+            "validation": (train.images[order[-VALIDATION:]], train.labels[order[-VALIDATION:]]),
+            "test": (test.images, test.labels),
+        }
+        for name, (pixels, labels) in parts.items():
             np.save(paths[name][0], pixels)
             np.save(paths[name][1], labels)
     return nas.tasks.from_arrays(name="cifar10", **paths)
@@ -93,7 +95,7 @@ def main() -> int:
         show([json.loads(path.read_text()) for path in sorted(given.out.glob("[0-9]*us-*.json"))], given)
         return 0
     task, whole = (subset(given.data_root, n, given.out) for n in (given.images, given.final_images))
-    device, space = nas.hardware.device("cpu"), searched_space()
+    device, space = nas.hardware.device("cpu"), searched_space(smoke=given.smoke)
     few = given.networks
     plan = plan_profile(
         space, device, task.input_shape, name="latency_search", context=dict(task.context), fit=few, held_out=few
