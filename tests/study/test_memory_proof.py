@@ -225,7 +225,7 @@ def test_finalists_are_really_written_and_allocated(run) -> None:
     for member in study.finalists:
         graph = graph_of(member.architecture)
         arena, file = (member.evidence[name].measurement for name in (SRAM, FLASH))
-        assert arena.bytes == pytest.approx(nas.hardware.predict_arena(graph).total, rel=0.01)
+        assert arena.bytes == pytest.approx(nas.hardware.predict_arena(graph).total, rel=0.05)
         assert nas.hardware.predict_flash(graph).total < file.bytes < nas.hardware.predict_flash(graph).total + 4_000
         assert "trained weights" in arena.facts["how"]
         assert "untrained" not in arena.facts["how"]

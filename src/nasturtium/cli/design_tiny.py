@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ TIGHT = (
 @click.option("--sram", help=f"Like 256kB or 256KiB. {UNITS}.")
 @click.option("--flash", help="Like 1MB or 1MiB.")
 @click.option("--sram-reserve", default="0", help="Of SRAM, for what the memory model leaves out.")
+@click.option(
+    "--margin", default="0", help="With --data: of SRAM, kept free beside the arena for scratch of optimised kernels."
+)
 @click.option("--flash-reserve", default="0", help="Of flash, for code and what else is left out.")
 @click.option(
     "--engine", type=click.Choice(list(ENGINES)), default=None,
@@ -68,15 +73,19 @@ def tiny(**given: Any) -> int:
     Nothing is trained for that. With --data the picked space is then searched on real images, under the same limits,
     and the best network is written as an int8 .tflite file that fits, where the extra `tinyml` is installed.
     """
-    limits = _limits(given)
+    limits, margin = _limits(given), int(parse_value(given["margin"], peak_memory))
     task = _task(given)
+    if margin and task is None:
+        raise InvalidInputError("`--margin` is kept beside the arena of the int8 file: give --data, or --sram-reserve.")
     engine = given["engine"] or ("tinyengine" if task is None else "tflm")
-    found, spaces = _scanned(given, limits, engine, task)
+    held = replace(limits, sram_reserve=limits.sram_reserve + margin)
+    found, spaces = _scanned(given, held, engine, task)
     best = found.best(given["by"], level=given["level"], least=given["least"])
     ranked = found.ranked(given["by"], level=given["level"], least=given["least"])
     facts: dict[str, Any] = {
         "sram": limits.sram, "flash": limits.flash, "sram_reserve": limits.sram_reserve,
-        "flash_reserve": limits.flash_reserve, "engine": engine, "model": ENGINES[engine].title, "units": UNITS,
+        "flash_reserve": limits.flash_reserve, "margin": margin, "engine": engine,
+        "model": ENGINES[engine].title, "units": UNITS,
         "spaces": len(spaces), "samples": given["samples"], "seed": given["seed"], "by": given["by"],
         "least": given["least"], "picked": {"width": best.key[0], "resolution": best.key[1]}, "ranked": rows(ranked),
     }  # fmt: skip
@@ -85,7 +94,7 @@ def tiny(**given: Any) -> int:
     if given["output"] is not None:
         _write(found, facts, given)
     if task is not None:
-        facts["search"] = _specialized(spaces[best.key], task, limits, engine, given)
+        facts["search"] = _specialized(spaces[best.key], task, limits, margin, engine, given)
     if given["style"] == "json":
         emit_json(facts)
     return 0
@@ -186,39 +195,50 @@ def _write(found: Scan[Any], facts: dict[str, Any], given: dict[str, Any]) -> No
     note(f"Figure: {page}")
 
 
-def _specialized(space: nas.Space, task: Any, limits: Limits, engine: str, given: dict[str, Any]) -> dict[str, Any]:
+def _specialized(
+    space: nas.Space, task: Any, limits: Limits, margin: int, engine: str, given: dict[str, Any]
+) -> dict[str, Any]:
     """Search the picked space, and write the int8 file of the best network that fits."""
     from nasturtium.estimators import Trained  # noqa: PLC0415  (PyTorch)
     from nasturtium.hardware.support import check  # noqa: PLC0415
     from nasturtium.study.designing import specialize  # noqa: PLC0415
     from nasturtium.trial import constraints, objectives  # noqa: PLC0415
 
+    runs = "not asked: the engine is not TensorFlow Lite Micro"
     if engine == "tflm":
-        check(space, "tflm", tuple(task.input_shape), **task.context)
+        with warnings.catch_warnings():  # what it warns of is said in the facts
+            warnings.simplefilter("ignore")
+            whole = check(space, "tflm", tuple(task.input_shape), **task.context)
+        runs = (
+            "every network of the space" if whole else "networks drawn of the space; it is too wide to judge as a whole"
+        )
+    held = replace(limits, sram_reserve=limits.sram_reserve + margin)
     folder: Path = given["output"]
     with Progress(objectives("accuracy"), constraints(()), live=is_terminal(), quiet=given["quiet"]) as progress:
         study = specialize(
-            space, task, limits, engine=engine, estimator=Trained(epochs=given["epochs"]), strategy=given["strategy"],
+            space, task, held, engine=engine, estimator=Trained(epochs=given["epochs"]), strategy=given["strategy"],
             trials=given["trials"], seed=given["seed"], workers=given["workers"], study=folder / "search.db",
             listeners=[progress],
         )  # fmt: skip
     best = study.best
     found: dict[str, Any] = {
         "study": str(folder / "search.db"), "trials": len(study.trials), "best": best.number,
-        **{m: best.metrics[m] for m in ("accuracy", "macs", "params", "sram", "flash")},
+        **{m: best.metrics[m] for m in ("accuracy", "macs", "params", "sram", "flash")}, "supported": runs,
     }  # fmt: skip
     if given["style"] == "text":
         facts = {
             "best": f"trial {best.number} of {len(study.trials)}",
             "accuracy": f"{best.metrics['accuracy']:.1%} (validation)",
             "MACs": f"{best.metrics['macs']:,.0f}", "SRAM, modelled": f"{best.metrics['sram']:,.0f} B",
-            "flash, modelled": f"{best.metrics['flash']:,.0f} B",
+            "flash, modelled": f"{best.metrics['flash']:,.0f} B", "operations run for": runs,
         }  # fmt: skip
         click.echo("\n" + pairs(facts))
-    return found | {"int8": _int8(study, folder, task, limits, given)}
+    return found | {"int8": _int8(study, folder, task, limits, margin, given)}
 
 
-def _int8(study: nas.Study, folder: Path, task: Any, limits: Limits, given: dict[str, Any]) -> dict[str, Any] | None:
+def _int8(
+    study: nas.Study, folder: Path, task: Any, limits: Limits, margin: int, given: dict[str, Any]
+) -> dict[str, Any] | None:
     """The int8 file, where the extra is installed; None with a note where it is not."""
     from nasturtium.errors import MissingExtraError  # noqa: PLC0415
     from nasturtium.study.tiny_files import Int8File, write_fitting  # noqa: PLC0415
@@ -228,7 +248,7 @@ def _int8(study: nas.Study, folder: Path, task: Any, limits: Limits, given: dict
         note(f"Trial {found.trial}: arena {found.arena_bytes:,} B, file {found.file_bytes:,} B: {verdict}.")
 
     try:
-        written = write_fitting(study, folder / "int8", task, limits, report=report)
+        written = write_fitting(study, folder / "int8", task, limits, margin=margin, report=report)
     except MissingExtraError as error:
         note(f"No .tflite was written, so nothing proves yet that the network fits. {error}")
         return None
@@ -240,6 +260,7 @@ def _int8(study: nas.Study, folder: Path, task: Any, limits: Limits, given: dict
                     "arena": f"{written.arena_bytes:,} B allocated, {written.activation_bytes:,} B of it activations; "
                     f"the search's model said {written.modelled_bytes:,} B",
                     "int8 accuracy": f"{written.int8_accuracy:.1%} in LiteRT (validation)",
+                    "it fits under": f"{written.assumption}; the code of the runtime comes on top of the file",
                 }
             )
         )

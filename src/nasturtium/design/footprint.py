@@ -16,7 +16,7 @@ from nasturtium.blocks import Repeat, Sequential
 from nasturtium.errors import InvalidInputError, UnknownNameError
 from nasturtium.graph import Graph, trace
 from nasturtium.graph.operations import BatchNorm, Input, TrainingOnly
-from nasturtium.hardware.micro import predict_arena, predict_flash
+from nasturtium.hardware.micro import predict_arena, predict_file
 from nasturtium.space import Architecture, Block
 
 Shape = tuple[int, ...]
@@ -33,7 +33,7 @@ class Footprint(NamedTuple):
     sram: int
     """Bytes of SRAM that the engine's model counts: activations alone, or the whole arena."""
     flash: int
-    """Bytes of flash that it counts: int8 weights and int32 biases, with the scales of channels or without; no code."""
+    """Bytes of flash that it counts: int8 weights and int32 biases, or the whole int8 file; no code."""
 
 
 class Engine(Protocol):
@@ -82,7 +82,7 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreted:
-    """TensorFlow Lite Micro with its reference kernels: `hardware.predict_arena` and `hardware.predict_flash`."""
+    """TensorFlow Lite Micro with its reference kernels: `hardware.predict_arena` and `hardware.predict_file`."""
 
     title: str
 
@@ -100,8 +100,8 @@ class Interpreted:
         return predict_arena(graph).total
 
     def flash(self, graph: Graph) -> int:
-        """Bytes of weights, biases and the scales of channels; the file's structure and the code come on top."""
-        return predict_flash(graph).total
+        """Bytes of the int8 file: weights, biases, scales of channels and its own structure; the code comes on top."""
+        return predict_file(graph)
 
 
 ENGINES: dict[str, Engine] = {
@@ -117,7 +117,7 @@ ENGINES: dict[str, Engine] = {
     ),
     "tflm": Interpreted(
         title="TensorFlow Lite Micro, reference kernels: the whole arena, with copies for padding and the "
-        "interpreter's structures"
+        "interpreter's structures; the whole int8 file"
     ),
 }
 """By name. The first two are MCUNet's published models of activations; the last is the arena of a `.tflite` file."""

@@ -44,8 +44,8 @@ class Limits:
         sram_reserve: Bytes of SRAM that the model of memory does not count. TinyEngine's counts activations, and the
             engine's buffers take 42 to 56 KiB more for MCUNet's networks. TensorFlow Lite Micro's counts the whole
             arena with reference kernels: scratch of optimised kernels, the stack and the firmware's data remain.
-        flash_reserve: Bytes of flash that it does not count: code, the file's structure, under TinyEngine's model also
-            quantisation parameters.
+        flash_reserve: Bytes of flash that it does not count: code, under TinyEngine's model also quantisation
+            parameters and the file's structure.
 
     Raises:
         InvalidInputError: a number is negative, or nothing is left of a limit.

@@ -34,6 +34,12 @@ DATA = {
 """Bytes of the tail for an operation's own data; others take `OTHER`."""
 OTHER = 32
 
+STRUCTURE, STRUCTURE_OPERATION, STRUCTURE_WEIGHTS = 567, 134, 178
+"""Bytes of a file beside its numbers: of any file, for each operation, and for each one with weights.
+
+Least squares over the twelve files of `benchmarks/arena.py`; within 90 bytes on each.
+"""
+
 CONSTANTS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "PAD": 1, "PADV2": 2, "MEAN": 1, "RESHAPE": 1}
 """Tensors of constants that an operation reads: weights, bias, sizes."""
 
@@ -106,6 +112,21 @@ def predict_flash(graph: Graph) -> FlashPrediction:
         if isinstance(node.operation, ops.Conv | ops.Linear):
             seen.setdefault(node.path, node.shape[0])
     return FlashPrediction(weights=weights, biases=biases, quantisation=2 * (4 + 8) * sum(seen.values()))
+
+
+def predict_file(graph: Graph) -> int:
+    """Size of the int8 `.tflite` file in bytes: what `predict_flash` counts, and the file's own structure, estimated.
+
+    Args:
+        graph: The network, of batch 1; what serves training-only outputs alone is left out.
+
+    Raises:
+        IncompatibleError: an operation that does not run there, or a user's own module.
+    """
+    made = micro_program(graph).operations
+    weighted = sum(operation.channels > 0 for operation in made)
+    structure = STRUCTURE + STRUCTURE_OPERATION * len(made) + STRUCTURE_WEIGHTS * weighted
+    return predict_flash(graph).total + structure
 
 
 def greedy_plan(sizes: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
