@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--space", default="proxylessnas")
     parser.add_argument("--input", dest="shape", default="3x96x96", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--networks", type=int, default=20, help="whole networks for the fit, and as many held out")
+    parser.add_argument("--networks", type=int, default=16, help="whole networks for the fit, and as many held out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True, help="where the profiles and the results lie")
     parser.add_argument("--smoke", action="store_true")
