@@ -22,7 +22,14 @@ import torch
 import nasturtium as nas
 from nasturtium.graph import Graph, trace
 from nasturtium.graph import tensor as T
-from nasturtium.hardware import measure_arena, predict_arena, predict_flash, quantize_tflite, write_tflite
+from nasturtium.hardware import (
+    measure_arena,
+    predict_arena,
+    predict_file,
+    predict_flash,
+    quantize_tflite,
+    write_tflite,
+)
 from nasturtium.zoo.mcunet import mcunet
 
 Conv, MBConv, Classifier, Sequential = nas.Conv, nas.MBConv, nas.Classifier, nas.Sequential
@@ -96,6 +103,7 @@ def row(name: str, graph: Graph, folder: Path) -> dict[str, object]:
         "allocated": {"head": arena.head, "tail": arena.tail, "total": arena.total},
         "flash": {**asdict(flash), "total": flash.total},
         "file": made.bytes,
+        "predicted_file": predict_file(graph),
         "cpu_seconds": time.process_time() - start,
     }
 
@@ -107,8 +115,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{'network':30} {'liveness':>9} {'head: predicted':>16} {'allocated':>10} {'tail: predicted':>16}"
-          f" {'allocated':>10} {'total':>7} {'flash: parts':>13} {'file':>9}")  # fmt: skip
-    errors = []
+          f" {'allocated':>10} {'total':>7} {'flash: parts':>13} {'file: predicted':>16} {'written':>9}")  # fmt: skip
+    errors, files = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, (block, shape) in NETWORKS.items():
             if options.only and name not in options.only:
@@ -116,13 +124,15 @@ def main() -> None:
             found = row(name, trace(block, shape, classes=10), Path(folder))
             predicted, allocated = found["predicted"], found["allocated"]
             errors.append(predicted["total"] / allocated["total"] - 1)
+            files.append(found["predicted_file"] / found["file"] - 1)
             print(f"{name:30} {found['peak_memory']:9,} {predicted['head']:16,} {allocated['head']:10,}"
                   f" {predicted['tail']:16,} {allocated['tail']:10,} {errors[-1]:+7.1%} {found['flash']['total']:13,}"
-                  f" {found['file']:9,}", flush=True)  # fmt: skip
+                  f" {found['predicted_file']:16,} {found['file']:9,}", flush=True)  # fmt: skip
             if options.json:
                 with options.json.open("a") as lines:
                     lines.write(json.dumps(found) + "\n")
-    print(f"{len(errors)} networks; total arena predicted within {max(map(abs, errors)):.1%} of the allocated one")
+    print(f"{len(errors)} networks; total arena predicted within {max(map(abs, errors)):.1%} of the allocated one, "
+          f"file within {max(map(abs, files)):.1%} of the written one")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -176,6 +176,7 @@ class MicroNetwork:
 
     def __init__(self, path: str | Path, *, arena_bytes: int = ARENA_BYTES) -> None:
         runtime = require("tflite_micro").runtime  # an attribute, not a module of that path
+        require("ai_edge_litert")  # reads the file's format
         check_readable(path)
         try:
             self.interpreter = runtime.Interpreter.from_file(str(path), arena_size=arena_bytes)
