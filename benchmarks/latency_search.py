@@ -1,12 +1,12 @@
 """Accuracy within a latency: searched networks beside MobileNetV2 scaled to the same latency, on this machine's CPU.
 
 CIFAR-10, ONNX Runtime, one thread, batch 1. The space (inverted residuals; kernels, expansions, widths and depths open)
-is profiled once. For each of three latency budgets and each seed, a search of `--trials` networks, each trained for
-`--epochs` on `--images` images, keeps to the budget by the table, measures its finalists, corrects the table and goes
-on; the best network that is shown to meet the budget is then trained for `--final-epochs` on `--final-images`. Beside
-it MobileNetV2 with the width, of a grid, that is the widest shown to meet the same budget by a measurement, trained
-alike with the same seed. Both are measured on the 10,000 test images, once, and their latencies in the same processes,
-interleaved.
+is profiled once. For each of three latency budgets (quantiles of the latency of random networks) and each seed, a
+search of `--trials` networks, each trained for `--epochs` on `--images` images, keeps to the budget by the table,
+measures its finalists, corrects the table and goes on; the best network that is shown to meet the budget is then
+trained for `--final-epochs` on `--final-images`. Beside it MobileNetV2 with the width, of a grid, that is the widest
+shown to meet the same budget by a measurement, trained alike with the same seed. Both are measured on the 10,000 test
+images, once, and their latencies in the same processes, interleaved.
 
     taskset -c 0 python benchmarks/latency_search.py --data-root PATH/TO/cifar10 --out runs/latency_search
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from nasturtium.hardware.profiling import plan_profile, profile
 from nasturtium.study.verification import Verify
 from nasturtium.zoo.mobile import mobilenetv2_small
 
-BUDGETS = (0.2e-3, 0.3e-3, 0.4e-3)
+QUANTILES = (0.2, 0.5, 0.8)
 WIDTHS = tuple(k / 8 for k in range(1, 25))
 VALIDATION = 2_000
 
@@ -106,12 +107,21 @@ def main() -> int:
     (given.out / "table.txt").write_text(table.text)
     print(table.text, flush=True)
     rows = []
+    budgets = budgets_of(table, space, task)
     for seed in range(given.seeds):  # budgets inside, so that a run that is stopped has seen all of them
-        for budget in BUDGETS[:1] if given.smoke else BUDGETS:
+        for budget in budgets[-1:] if given.smoke else budgets:
             scaled = widest(given, table, task, budget, given.out / f"widths-{1e6 * budget:.0f}us.json")
             rows.append(one(given, space, table, task, whole, budget, seed, scaled))
     show(rows, given)
     return 0
+
+
+def budgets_of(table, space: nas.Space, task) -> list[float]:
+    """Quantiles of predicted latencies, in seconds, two digits."""
+    rng = random.Random(0)
+    graphs = [nas.trace(space.sample(rng), task.input_shape, **task.context) for _ in range(300)]
+    seconds = sorted(table.predict(graph).seconds for graph in graphs)
+    return [float(f"{seconds[int(q * len(seconds))]:.2g}") for q in QUANTILES]
 
 
 def plan_of(given, table) -> nas.hardware.Plan:
