@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Sequence
@@ -177,6 +178,16 @@ def test_a_kernel_that_cannot_be_measured_is_named(plan, tmp_path: Path) -> None
 
     with pytest.raises(InvalidInputError, match=r"(depthwise|whole network).* cannot be measured on 'cpu': no such"):
         profile(plan, tmp_path / "table.jsonl", measure=measure)
+
+
+def test_a_device_without_a_clock_is_refused_before_anything_is_written(plan, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="nothing is timed on 'mcu-256k'"):
+        plan_profile(SPACE, device("mcu-256k"), SHAPE, context=CONTEXT)
+    if not torch.cuda.is_available():
+        path = tmp_path / "cuda.jsonl"
+        with pytest.raises(InvalidInputError, match="needs CUDA"):
+            profile(dataclasses.replace(plan, device=device("cuda")), path)
+        assert not path.exists()
 
 
 def test_one_that_fails_costs_no_other_its_measurement(plan, tmp_path: Path) -> None:

@@ -122,12 +122,17 @@ def plan_profile(
         seed: Of all draws and of the order.
 
     Raises:
-        InvalidInputError: a number is negative.
+        InvalidInputError: a number is negative, or the device is a microcontroller.
         TraceError: the space's networks cannot be traced on these inputs.
     """
     for label, number in (("fit", fit), ("held_out", held_out)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise InvalidInputError(f"`{label}` must be a number of networks of at least 0, got {number!r}.")
+    if device.is_microcontroller:
+        raise InvalidInputError(
+            f"A profile takes a clock, and nothing is timed on {device.name!r}: its memory is known from the graph, "
+            "its latency only on the board."
+        )
     given = dict(context or {})
     listed = space_kernels(space, inputs, samples=samples, seed=seed, context=given)
     rng = Random(f"{seed} profile")  # a text: the same numbers in every process
@@ -210,6 +215,10 @@ def profile(
         raise InvalidInputError(f"`batch` must be a number of networks of at least 1, got {batch!r}.")
     path = Path(path)
     if measure is None:
+        if not plan.device.is_remote:
+            from nasturtium.hardware import runtimes  # noqa: PLC0415  (it loads torch)
+
+            runtimes.support(plan.device)  # refuses before a file is made
         measure, calibrate, machine = measure_kernels, calibrate or _reference, machine or machine_of
     header = {**plan.header, **({} if machine is None else {"machine": dict(machine(plan.device))})}
     known = begin(path, header)
