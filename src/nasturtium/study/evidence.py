@@ -183,9 +183,9 @@ class Evidences:
         if not found:
             return f"`{name}` is from {source}; no finalist was measured, so none is shown to meet a limit on it."
         known = self.corrections.get(name, {})
-        judged = [("on them", known.get("near")), ("on its held-out networks", known.get("error"))]
-        errors = "; ".join(f"{where}: {text}" for where, text in judged if text)
-        tail = f" The model, corrected with them, {errors}." if errors else ""
+        near, error = known.get("near"), known.get("error")
+        tail = f" The model, corrected with them, on its held-out networks: {error}." if error else ""
+        tail = f" The model, corrected with them: {near}." if near else tail  # they are where the search is
         counts = []
         for limit in [c for c in constraints if c.metric == name]:
             verdicts = [e.verdict(limit) for e in found]
