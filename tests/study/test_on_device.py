@@ -158,6 +158,20 @@ def test_a_limit_inside_the_interval_is_not_shown(searched, table, clock) -> Non
     assert not {m.number for m in tight} & {m.number for m in study.feasible()}
 
 
+def test_on_a_noisy_machine_the_next_finalists_keep_a_distance_from_the_limit(searched, table, clock) -> None:
+    """The four largest networks within the limit are measured as expected, but no interval of 30 % shows them to be."""
+    clock(1.0, spread=0.15)
+    study = searched(maximize="macs", trials=20, verify=nas.study.Verify(finalists=8, rounds=1))
+    (constraint,) = study.constraints
+    order = [number for _, (_, number), _ in study.evidences.log]
+    verdicts = [next(m for m in study.members() if m.number == number).verdict(constraint) for number in order]
+    assert "met" not in verdicts[:4]
+    assert verdicts[4] == "met"
+    assert study.best.metrics[NAME] * 1.15 <= constraint.limit
+    seconds = {m.number: m.metrics[NAME] for m in study.finalists}
+    assert all(seconds[number] > constraint.limit / 1.15 for number in order[:4])
+
+
 def test_without_measuring_nothing_is_shown_and_verify_measures_later(searched, clock, tmp_path, capsys) -> None:
     real = clock(1.0)
     study = searched(verify=False)

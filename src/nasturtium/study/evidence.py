@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any, Literal
 
 from nasturtium.hardware.measurement import Measurement
@@ -212,6 +213,22 @@ class Evidences:
             f"`{name}` of {count} of the {len(front)} networks on the front is a prediction: their place there, and "
             "the hypervolume, rest on the model. `nasturtium verify` measures them."
         )
+
+    def slack(self, role: str, constraints: Sequence[Constraint]) -> dict[str, float]:
+        """The share by which a latency should be below its limit for the next finalists to show that they meet it.
+
+        Where finalists of a run were measured and none is shown to meet a limit, those that are predicted right at the
+        limit will hardly be: their intervals hold it. So it is the median half width of the intervals so far, negative
+        for a limit from below. Empty where one met it, or none was measured.
+        """
+        found: dict[str, float] = {}
+        for limit in constraints:
+            own = [e for key, e in self._found.get(limit.metric, {}).items() if key[0] == role]
+            widths = [e.measurement.half_width for e in own if isinstance(e.measurement, Measurement)]
+            if widths and not any(e.verdict(limit) == "met" for e in own):
+                width = median(widths)
+                found[limit.metric] = width if limit.relation == "<=" else -width
+        return found
 
     def shown(self, role: str, trial: Trial, constraints: Sequence[Constraint]) -> bool:
         """Whether a trial meets the limits on what was measured in its run: each with its whole interval."""

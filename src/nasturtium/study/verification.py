@@ -168,14 +168,15 @@ class Verifier:
         self, role: str, trial: Trial, limits: Iterable[Constraint], found: Evidences, models: OnDevices, *, near: bool
     ) -> bool:
         """Whether a trial meets limits: by what was measured, else by prediction, or by the best of its interval."""
-        known = found.of(role, trial.number)
+        known, limits = found.of(role, trial.number), tuple(limits)
+        slack = {} if near else found.slack(role, limits)
         for constraint in limits:
             evidence = known.get(constraint.metric)
             if evidence is not None:
                 if evidence.verdict(constraint) != "met":
                     return False
                 continue
-            value = trial.metrics.get(constraint.metric, math.nan)
+            value = trial.metrics.get(constraint.metric, math.nan) * (1 + slack.get(constraint.metric, 0.0))
             if excess(value, constraint) and not (
                 near and constraint.metric in self.names and self._reaches(trial, constraint, models)
             ):
