@@ -87,7 +87,7 @@ def test_a_space_is_learned(networks, reads: str) -> None:
     again = model_from_dict(json.loads(json.dumps(found.to_dict())))
     assert isinstance(again, LatencyPredictor)
     assert again.predict(rows[0].network) == guess
-    twice = found.corrected([Measured(network, 2 * seconds) for network, seconds in rows] * 3)
+    twice = found.corrected([Measured(row.network, 2 * row.seconds) for row in rows] * 3)
     assert twice.predict(rows[0].network).seconds > 1.2 * guess.seconds
 
 
@@ -104,11 +104,11 @@ def test_a_round_of_finalists_corrects_what_is_around_them(factor: float) -> Non
     late = [drawn[i] for i in rng.permutation(np.arange(100, 150))]
     rows = [Measured(a, times[a] * rng.normal(1, 0.01)) for a in drawn[:100]]
     found = fit_predictor(device("cpu"), rows, features=DecisionFeatures(wide))
-    better = found.corrected([Measured(a, factor * times[a] * rng.normal(1, 0.01)) for a in late[:6]])
+    better = found.corrected([Measured(a, factor * times[a] * rng.normal(1, 0.01), 0.01, "a") for a in late[:6]])
     off = [abs(better.predict(a).seconds / (factor * times[a]) - 1) for a in late[6:]]
     assert sum(off) / len(off) < 0.03
     assert better.correction.networks == 6
-    assert json.loads(json.dumps(better.to_dict()))["recent"] == 6
+    assert json.loads(json.dumps(better.to_dict()))["recent"] == [[0.01, "a"]] * 6
     assert model_from_dict(json.loads(json.dumps(better.to_dict()))).predict(late[7]) == better.predict(late[7])
 
 

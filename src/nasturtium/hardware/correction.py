@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nasturtium.errors import InvalidInputError
 
@@ -37,50 +37,65 @@ class Correction:
         return asdict(self)
 
 
-def fit_correction(
-    predicted: Sequence[float] | NDArray[np.float64],
-    measured: Sequence[float] | NDArray[np.float64],
-    error: float | None,
-) -> Correction:
+class Finalist(NamedTuple):
+    """A network that was predicted and measured."""
+
+    predicted: float
+    """By the model without it, in seconds, above 0."""
+    measured: float
+    """In seconds, above 0."""
+    noise: float = 0.0
+    """Relative standard deviation of what the measurement is off by: half of its interval's half width, about."""
+    batch: str = ""
+    """Networks of one batch were measured in the same processes, so they are off together."""
+
+
+def fit_correction(finalists: Sequence[Finalist], error: float | None) -> Correction:
     """How much longer networks take than predicted, by a few of them.
 
-    The relative residuals of finalists are taken as a common bias and a scatter around it. The bias has a normal prior
-    around 0, as wide as the model's error on held-out networks, and at least 5 %; so it is drawn to 0, the more so
-    the fewer the finalists are and the more they scatter: `n / (n + scatter² / prior²)` of their mean residual is
-    left. The scatter around the mean has a prior that counts as two networks with the model's error.
+    The relative residuals of finalists are taken as a bias of the model that is common to all, what their batch was
+    measured wrong by, and a scatter of each. The bias has a normal prior around 0 of half the model's error on
+    held-out networks, and at least 5 %. So it is drawn to 0: the more, the fewer the finalists are, the more they
+    scatter, and the wider their intervals are; of many networks in one batch the noise of the machine is left, however
+    many they are. Of one batch of `n`, `prior² / (prior² + noise² + scatter² / n)` of the mean residual is left. The
+    scatter in the batches has a prior that counts as two networks with the model's error.
 
     One factor and no constant: the finalists of a search lie near one latency, where the two cannot be told apart, and
     a constant that is a little wrong is quite wrong for small networks.
 
     Args:
-        predicted: By the model without them, in seconds, above 0; one for each network.
-        measured: In seconds, above 0.
+        finalists: Predicted by the model without them.
         error: Root mean squared relative error of the model on held-out networks; None where nobody knows.
 
     Raises:
-        InvalidInputError: different numbers, or times that are not positive and finite.
+        InvalidInputError: times that are not positive and finite, or noise that is not finite or below 0.
     """
-    guess, truth = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
-    if guess.ndim != 1 or guess.shape != truth.shape:
-        raise InvalidInputError(f"Each network needs a prediction and a time, got {guess.shape} and {truth.shape}.")
-    if not (np.isfinite(guess).all() and np.isfinite(truth).all() and (guess > 0).all() and (truth > 0).all()):
-        raise InvalidInputError("A correction needs predictions and times that are finite and above 0 s.")
-    count = len(guess)
-    if not count:
+    for each in finalists:
+        if not (0 < each.predicted < math.inf and 0 < each.measured < math.inf and 0 <= each.noise < math.inf):
+            raise InvalidInputError(
+                f"A correction needs predictions and times that are finite and above 0 s, and noise of at least 0; got "
+                f"{each!r}."
+            )
+    if not finalists:
         return Correction()
-    off, known = truth / guess - 1, max(UNKNOWN if error is None else error, NOISE)
-    prior = max(known, LEAST_BIAS)
-    variance = (PRIOR * known**2 + float(np.sum((off - off.mean()) ** 2))) / (PRIOR + count - 1)
-    bias = float(off.sum()) / (count + variance / prior**2)
-    return Correction(factor=1 + bias, networks=count, scatter=float(np.sqrt(variance)))
+    known = max(UNKNOWN if error is None else error, NOISE)
+    batches: dict[str, list[Finalist]] = {}
+    for each in finalists:
+        batches.setdefault(each.batch, []).append(each)
+    residuals = [np.array([each.measured / each.predicted - 1 for each in batch]) for batch in batches.values()]
+    squares = float(sum([np.sum((off - off.mean()) ** 2) for off in residuals]))
+    variance = (PRIOR * known**2 + squares) / (PRIOR + len(finalists) - len(batches))
+    precision, total = max(known / 2, LEAST_BIAS) ** -2, 0.0
+    for off, batch in zip(residuals, batches.values(), strict=True):
+        noise = float(np.mean([each.noise**2 for each in batch]))
+        weight = 1 / (noise + variance / len(off))
+        precision, total = precision + weight, total + weight * float(off.mean())
+    return Correction(factor=1 + total / precision, networks=len(finalists), scatter=math.sqrt(variance))
 
 
-def left_out(
-    predicted: Sequence[float] | NDArray[np.float64],
-    measured: Sequence[float] | NDArray[np.float64],
-    error: float | None,
-) -> NDArray[np.float64]:
-    """Predictions of finalists, each corrected by the others alone, `(networks,)`."""
-    guess, truth = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
-    factors = [fit_correction(np.delete(guess, i), np.delete(truth, i), error).factor for i in range(len(guess))]
-    return guess * np.array(factors, dtype=float)
+def left_out(finalists: Sequence[Finalist], error: float | None) -> list[float]:
+    """Predictions of finalists in seconds, each corrected by the others alone."""
+    return [
+        each.predicted * fit_correction([*finalists[:i], *finalists[i + 1 :]], error).factor
+        for i, each in enumerate(finalists)
+    ]

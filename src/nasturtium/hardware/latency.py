@@ -53,6 +53,10 @@ class Measured(NamedTuple):
     network: Any
     """Its `Graph`, or what else the model's features read (an `Architecture`)."""
     seconds: float
+    noise: float = 0.0
+    """Relative standard deviation of what the measurement is off by; 0 where nobody said."""
+    batch: str = ""
+    """Networks of one batch were measured in the same processes, so they are off together."""
 
 
 @runtime_checkable
@@ -97,7 +101,7 @@ def check_measured(measurements: Iterable[Measured]) -> list[Measured]:
     Raises:
         InvalidInputError: a latency is not positive and finite.
     """
-    found = [Measured(network, float(seconds)) for network, seconds in measurements]
+    found = [Measured(one[0], float(one[1]), *one[2:]) for one in measurements]
     for number, each in enumerate(found):
         if not each.seconds > 0 or not math.isfinite(each.seconds):
             raise InvalidInputError(f"Measurement {number} must be a time above 0 s, got {each.seconds!r}.")

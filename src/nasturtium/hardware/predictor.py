@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph.graph import Graph
-from nasturtium.hardware.correction import Correction, fit_correction
+from nasturtium.hardware.correction import Correction, Finalist, fit_correction
 from nasturtium.hardware.device import Device
 from nasturtium.hardware.features import DecisionFeatures, GraphFeatures, features_from_dict
 from nasturtium.hardware.latency import Measured, Prediction, check_measured
@@ -62,8 +63,8 @@ class LatencyPredictor:
     """Networks that its error is measured with, but for those that `corrected` added to the fitted ones."""
     unreadable: int = 0
     """Further held-out networks, with kinds of kernels that no network of the fit had."""
-    recent: int = 0
-    """So many of the fitted networks, the last ones, are finalists of searches, by `corrected`."""
+    recent: tuple[tuple[float, str], ...] = ()
+    """Noise and batch (see `Measured`) of the last of the fitted networks: finalists of searches, by `corrected`."""
     confidence: float = 0.95
     seed: int = 0
 
@@ -80,19 +81,21 @@ class LatencyPredictor:
     @cached_property
     def correction(self) -> Correction:
         """What the finalists show it to be off by still, when they are fitted as all others: each without its fold."""
-        count = len(self.fitted.seconds) - self.recent
+        count = len(self.fitted.seconds) - len(self.recent)
         if not self.recent:
             return Correction()
         off = self.regression.left_out(self.fitted.features)
         error = float(np.sqrt(np.mean(np.minimum(np.abs(off[:count]), MOST) ** 2)))
         has = self.fitted.features != 0
         readable = ~(has[count:] & ~has[:count].any(0)).any(1)  # what only finalists have is unknown without them
-        last: dict[str, list[float]] = {}  # one that was measured again counts once
-        for key, value, known in zip(self.fitted.keys[count:], off[count:], readable, strict=True):
+        found: dict[str, list[Finalist]] = {}  # one that was measured again counts once
+        for key, value, known, measured in zip(
+            self.fitted.keys[count:], off[count:], readable, self.recent, strict=True
+        ):
             if known:
-                last.setdefault(key, []).append(1 + float(value))
-        ratios = [sum(values) / len(values) for values in last.values()]
-        return fit_correction([1.0] * len(ratios), ratios, error)
+                found.setdefault(key, []).append(Finalist(1.0, 1 + float(value), *measured))
+        once = [same[-1]._replace(measured=fmean([each.measured for each in same])) for same in found.values()]
+        return fit_correction(once, error)
 
     @cached_property
     def error(self) -> ErrorReport | None:
@@ -141,7 +144,13 @@ class LatencyPredictor:
             keys=(*self.fitted.keys, *map(_key, networks)),
         )
         held_out = replace(self.held_out, features=held)
-        return replace(self, features=features, fitted=fitted, held_out=held_out, recent=self.recent + len(more))
+        return replace(
+            self,
+            features=features,
+            fitted=fitted,
+            held_out=held_out,
+            recent=(*self.recent, *[(one.noise, one.batch) for one in more]),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, the measured networks' features included."""
@@ -149,7 +158,7 @@ class LatencyPredictor:
             "type": "predictor", "version": VERSION, "device": self.device.to_dict(),
             "features": self.features.to_dict(), "fitted": self.fitted.to_dict(), "held_out": self.held_out.to_dict(),
             "unreadable": self.unreadable, "confidence": self.confidence, "seed": self.seed,
-            **({"recent": self.recent} if self.recent else {}),
+            **({"recent": [list(each) for each in self.recent]} if self.recent else {}),
         }  # fmt: skip
 
     @classmethod
@@ -175,7 +184,7 @@ class LatencyPredictor:
                 fitted=Rows.from_dict(data["fitted"]),
                 held_out=Rows.from_dict(data["held_out"]),
                 unreadable=data["unreadable"],
-                recent=data.get("recent", 0),
+                recent=tuple([(float(noise), batch) for noise, batch in data.get("recent", ())]),
                 confidence=data["confidence"],
                 seed=data["seed"],
             )

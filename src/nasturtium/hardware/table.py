@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph.graph import Graph
 from nasturtium.hardware.additive import AdditiveFit, Sum, fit_additive
-from nasturtium.hardware.correction import Correction, fit_correction, left_out
+from nasturtium.hardware.correction import Correction, Finalist, fit_correction, left_out
 from nasturtium.hardware.device import Device
 from nasturtium.hardware.kernels import Kernel, kernels
 from nasturtium.hardware.latency import Measured, Prediction, check_measured
@@ -33,17 +34,23 @@ class Row(NamedTuple):
     seconds: float
     graph: str = ""
     """Canonical hash of its graph, which tells networks apart; empty where nobody said."""
+    noise: float = 0.0
+    """As of `Measured`."""
+    batch: str = ""
+    """As of `Measured`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         sums = {"sums": dict(self.kernels.seconds), "launches": self.kernels.launches}
-        return {**sums, "seconds": self.seconds, "graph": self.graph}
+        noise = {"noise": self.noise, "batch": self.batch} if self.noise or self.batch else {}
+        return {**sums, "seconds": self.seconds, "graph": self.graph, **noise}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Row:
         """Inverse of `to_dict`."""
         sums = Sum(dict(data["sums"]), int(data["launches"]))
-        return cls(sums, float(data["seconds"]), data.get("graph", ""))
+        noise = (float(data.get("noise", 0.0)), data.get("batch", ""))
+        return cls(sums, float(data["seconds"]), data.get("graph", ""), *noise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +99,7 @@ class LatencyTable:
     @cached_property
     def correction(self) -> Correction:
         """What the finalists change of that."""
-        return fit_correction(*self._finalists, self._known)
+        return fit_correction(self._finalists, self._known)
 
     @cached_property
     def fit(self) -> AdditiveFit:
@@ -119,10 +126,10 @@ class LatencyTable:
     @cached_property
     def error_near(self) -> ErrorReport | None:
         """Errors on the finalists, each corrected by the others; None for fewer than two."""
-        guesses, seconds = self._finalists
-        if len(guesses) < FEW:
+        seconds = [each.measured for each in self._finalists]
+        if len(seconds) < FEW:
             return None
-        found = left_out(guesses, seconds, self._known)
+        found = left_out(self._finalists, self._known)
         return error_report(found, seconds, training=len(self.fitted), how="finalists, each left out in turn")
 
     @cached_property
@@ -133,10 +140,9 @@ class LatencyTable:
         the finalists and no others, it is wide.
         """
         relative = [abs(row.seconds / self.fit(row.kernels) - 1) for row in self.unseen]
-        guesses, seconds = self._finalists
-        if len(guesses) >= FEW:
-            found = left_out(guesses, seconds, self._known)
-            relative += [abs(s / g - 1) for g, s in zip(found, seconds, strict=True)]
+        if len(self._finalists) >= FEW:
+            found = left_out(self._finalists, self._known)
+            relative += [abs(each.measured / g - 1) for each, g in zip(self._finalists, found, strict=True)]
         return conformal_radius(relative, self.confidence)
 
     @cached_property
@@ -149,14 +155,17 @@ class LatencyTable:
         return error_report([self.profiled(row.kernels) for row in rows], [row.seconds for row in rows]).rmspe
 
     @cached_property
-    def _finalists(self) -> tuple[list[float], list[float]]:
-        """Predictions without a correction, and seconds, of the finalists; one that was measured again counts once."""
+    def _finalists(self) -> list[Finalist]:
+        """Predicted without a correction, and measured; a network that was measured again counts once."""
         found: dict[str, list[Row]] = {}
         for number, row in enumerate(self.recent):
             if self.profiled(row.kernels) > 0:
                 found.setdefault(row.graph or str(number), []).append(row)
-        rows = [(self.profiled(same[0].kernels), [row.seconds for row in same]) for same in found.values()]
-        return [guess for guess, _ in rows], [sum(times) / len(times) for _, times in rows]
+        return [
+            Finalist(self.profiled(same[0].kernels), fmean([row.seconds for row in same]), last.noise, last.batch)
+            for same in found.values()
+            for last in same[-1:]
+        ]
 
     def sums(self, graph: Graph) -> Sum:
         """What a network's kernels add up to.
@@ -228,8 +237,8 @@ class LatencyTable:
             InvalidInputError: a time is not positive, or the table lacks a kernel.
         """
         rows = [
-            Row(self.sums(network), seconds, network.canonical_hash)
-            for network, seconds in check_measured(measurements)
+            Row(self.sums(one.network), one.seconds, one.network.canonical_hash, one.noise, one.batch)
+            for one in check_measured(measurements)
         ]
         return dataclasses.replace(self, recent=(*self.recent, *rows))
 

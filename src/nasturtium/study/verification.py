@@ -12,6 +12,7 @@ from statistics import median
 from nasturtium.errors import InvalidInputError
 from nasturtium.graph import Graph
 from nasturtium.hardware.latency import LatencyModel, Measured
+from nasturtium.hardware.measurement import Measurement
 from nasturtium.hardware.micro_file import memory_of
 from nasturtium.space import Architecture
 from nasturtium.study import events
@@ -27,6 +28,8 @@ from nasturtium.trial import Constraint, Objective, Trial, excess, of_device
 REFERENCE = "reference"
 ROLE = "verify"
 """In events of a search: measuring finalists."""
+Z = 1.96
+"""Half widths of a 95 % interval in standard deviations."""
 BATCH = 4
 """Networks that share their processes; also what is measured again after a kill."""
 
@@ -294,9 +297,9 @@ class Verifier:
             if model is None:
                 continue
             rows = [
-                Measured(self._input(model, networks[key]), measurement.value)
-                for measured, key, measurement in found.log
-                if measured == name and found.predictable(name, key)
+                Measured(self._input(model, networks[key]), m.seconds, m.half_width / Z, m.conditions.started)
+                for measured, key, m in found.log
+                if measured == name and isinstance(m, Measurement) and found.predictable(name, key)
             ]
             models[self.base.device_of(name).name] = model.corrected(rows) if rows else model
         return self.base.with_models(models, shifts)
