@@ -16,7 +16,7 @@ from nasturtium.errors import InvalidInputError, TrialError
 from nasturtium.model.binary import Binary
 from nasturtium.supernets import DARTS, ENAS, Alone, OnceForAll, OneShot, ProxylessNAS, Run, Searcher
 from nasturtium.supernets.enas_controller import Teaching
-from nasturtium.supernets.parallel import Parted, Team
+from nasturtium.supernets.parallel import Parted, Team, _like
 from nasturtium.supernets.searcher import SearchResult
 from nasturtium.supernets.specialize import EvolutionSettings
 from nasturtium.tasks import Task
@@ -48,6 +48,7 @@ METHODS: dict[str, Searcher] = {
         epochs=6, recipe=RECIPE, measured=5, calibration=50, sample=2, alone=ALONE,
         evolution=EvolutionSettings(population=8, generations=2),
     ),
+    "one shot, averaged": OneShot(epochs=2, recipe=replace(RECIPE, ema=0.9), samples=2, calibration=50, sample=0),
     "one shot": OneShot(epochs=2, recipe=RECIPE, dropout=0.3, samples=4, calibration=50, sample=2, alone=ALONE),
 }  # fmt: skip
 
@@ -59,7 +60,7 @@ def pieces(name: str) -> tuple[nas.Space, Task]:
     digits = nas.tasks.load("digits")
     small = {"train": digits.split("train").take(np.arange(100)), "validation": digits.split("validation")}
     task = replace(digits, splits={**digits.splits, **small}, loader=None)
-    if name == "one shot":
+    if name.startswith("one shot"):
         return nasbench201.space(width=4, cells=1), task
     if name == "once for all":
         block = nas.MBConv(8, kernel=nas.one_of(3, 5), expand=nas.one_of(1, 2))
@@ -69,9 +70,9 @@ def pieces(name: str) -> tuple[nas.Space, Task]:
     return nas.Space(nas.Sequential(nas.Conv(8, stride=2), stage, nas.Classifier(dropout=0.2))), task
 
 
-def search(name: str, **circumstances: Any) -> SearchResult:
+def search(name: str, *, seed: int = 1, **circumstances: Any) -> SearchResult:
     space, task = pieces(name)
-    return METHODS[name].search(space, Run(task=task, seed=1, **circumstances))
+    return METHODS[name].search(space, Run(task=task, seed=seed, **circumstances))
 
 
 class KilledError(Exception):
@@ -92,8 +93,10 @@ def work(rank: int, folder: str) -> None:
         place = Path(folder, f"{name} checkpoint")
         with pytest.raises(KilledError):
             search(name, parallel=True, directory=place, report=kill)
-        distributed.barrier()
         keep(search(name, parallel=True, directory=place), Path(folder, f"{name} again {rank}"))
+    for name in ("darts", "one shot"):
+        with pytest.raises(InvalidInputError, match="process 1 differs from process 0"):
+            search(name, parallel=True, seed=rank)
     assert Team.of_group().of_first(lambda: rank) == 0
     with pytest.raises(ZeroDivisionError if rank == 0 else TrialError, match="zero"):
         Team.of_group().of_first(lambda: 1 // 0)
@@ -168,6 +171,15 @@ def test_gradients_of_parts_add_up() -> None:
     assert none is None
     with pytest.raises(InvalidInputError, match="no loss"):
         Team().gradients(iter(()), [w])
+
+
+def test_gradients_lie_in_memory_as_their_weights_do() -> None:
+    """Fused optimisers pair the two element by element as they lie there."""
+    weight = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    values = torch.arange(48.0)
+    found = _like(weight, values)
+    assert found.stride() == weight.stride()
+    assert torch.equal(found, values.view(4, 3, 2, 2))
 
 
 def test_gates_draw_once_for_all_parts() -> None:

@@ -200,13 +200,14 @@ def alternate(
         for rows in halves(np.asarray(split.labels), share=share, seed=seed)
     )
     parted = parted or Parted(Team(), 1, device)
-    parted.check(min(batch, len(weights), len(architecture)))
+    if parted.parts > 1:
+        parted.check(min(batch, len(weights)))
     run = _Alternation(
         step, parts, weights, architecture, epochs, batch, seed, device, layout, after_epoch, parted.team
     )
     run.share_start()
-    if directory is not None:
-        run.directory = directory
+    run.directory = directory
+    if directory is not None or run.team.size > 1:
         run.identity = checkpoint.identity(
             task=task.fingerprint, epochs=epochs, batch=batch, seed=seed, share=share, facts=dict(facts),
             augmentation=repr(augmentation), layout=str(layout), device=device.type,
@@ -256,9 +257,7 @@ class _Alternation:
             if stopped:
                 break
             self.history.append(self._epoch(len(self.history), steps))
-            if self.directory is not None and self.team.rank == 0:
-                state = {name: part.state_dict() for name, part in self.parts.items()}
-                checkpoint.write(self.directory, self.identity, {"parts": state, "history": list(self.history)})
+            self._write()
             if report is not None:
                 report(dict(self.history[-1]))
         return Alternated(
@@ -299,10 +298,22 @@ class _Alternation:
             generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch, 2, turn))
             yield from self.architecture.shuffled(min(self.batch, len(self.architecture)), generator, self.layout)
 
+    def _write(self) -> None:
+        directory = self.directory
+        if directory is None:
+            return
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        content = {"parts": state, "history": list(self.history)}
+        self.team.of_first(lambda: checkpoint.write(directory, self.identity, content))
+
     def _restore(self) -> int:
         """Continue from the checkpoint, if there is one; the number of epochs that it holds."""
-        found = None if self.directory is None else checkpoint.read(self.directory, self.identity, self.device)
-        self.team.wait()  # none writes while another still reads
+        directory = self.directory
+        self.team.require_equal("what is searched", f"{self.identity} {directory is None}")
+        if directory is None:
+            return 0
+        where = self.device if self.team.size == 1 else torch.device("cpu")
+        found = self.team.of_first(lambda: checkpoint.read(directory, self.identity, where))
         if found is None:
             return 0
         for name, part in self.parts.items():

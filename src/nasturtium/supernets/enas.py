@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -256,9 +256,10 @@ class _Search:
         with batch_statistics(self.supernet):
             for _ in range(self.method.steps):
                 children = self.controller.draw(rng, samples)
-                batches = list(itertools.islice(held_out, samples))
-                rewards = team.shared_out(lambda i: self.reward(children[i], batches[i]), samples)  # noqa: B023
+                rewards = team.shared_out(partial(self.reward, child, next(held_out)) for child in children)
                 records.append(self.controller.learn(children, rewards))
+        if team.size > 1:  # or unlike machines would drift apart
+            self.controller.load_state_dict(team.of_first(self.controller.state_dict))
         return {name: _mean([r[name] for r in records]) for name in records[0]}
 
     def reward(self, child: Architecture, batch: Batch) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,17 +30,28 @@ class Team:
     size: int = 1
 
     @classmethod
-    def of_group(cls) -> Team:
+    def of_group(cls, device: torch.device | None = None) -> Team:
         """The team of `torch.distributed`'s default group.
 
+        Args:
+            device: Where this process trains.
+
         Raises:
-            InvalidInputError: there is none.
+            InvalidInputError: there is none; or it is of GPUs, and the device is not the process's current one.
         """
         if not (distributed.is_available() and distributed.is_initialized()):
             raise InvalidInputError(
                 "Data-parallel training needs a process group: call `torch.distributed.init_process_group(...)` in "
                 "each process first, or leave `parallel` out."
             )
+        if distributed.get_backend() == "nccl" and device is not None:
+            current = torch.cuda.current_device()
+            if device.type != "cuda" or device.index not in (None, current):
+                raise InvalidInputError(
+                    f"The process group is of GPUs, and this process's current one is cuda:{current}, but it is to "
+                    f"train on {device}: call `torch.cuda.set_device(local_rank)` before `init_process_group`, and "
+                    "give `device='cuda'`."
+                )
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @torch.no_grad()
@@ -97,23 +109,29 @@ class Team:
         whole = torch.cat([(torch.zeros_like(t) if g is None else g).flatten() for t, g in pairs])
         distributed.all_reduce(whole)
         parts = iter(torch.split(whole, [t.numel() for t, _ in pairs]))
-        return [next(parts).view(t.shape) if flag else None for t, flag in zip(tensors, flags, strict=True)]
+        return [_like(t, next(parts)) if flag else None for t, flag in zip(tensors, flags, strict=True)]
 
     @torch.no_grad()
     def average_statistics(self, module: nn.Module) -> None:
         """Replace running statistics by their mean over the processes, and their counters by the largest."""
+        self.average_tensors(list(module.buffers()))
+
+    @torch.no_grad()
+    def average_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their mean over the processes, and those of integers by the largest."""
         if self.size == 1:
             return
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
-                distributed.all_reduce(buffer)
-                buffer /= self.size
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                distributed.all_reduce(tensor)
+                tensor /= self.size
             else:
-                distributed.all_reduce(buffer, distributed.ReduceOp.MAX)
+                distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
 
     def add_up(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over the processes; where there are several, the tensor itself becomes it."""
+        """The sum of a tensor over the processes."""
         if self.size > 1:
+            value = value.clone()
             distributed.all_reduce(value)
         return value
 
@@ -124,36 +142,59 @@ class Team:
             compute: Called in the first process alone. Its result is pickled for the others.
 
         Raises:
-            TrialError: in the other processes, where the first one raised something.
+            TrialError: in the other processes, where the first one raised something, of its kind.
         """
         if self.size == 1:
             return compute()
-        said: list[Any] = [None, None]
+        said: list[Any] = [None, "InterruptedError: it was stopped", "crashed"]
         if self.rank == 0:
             try:
-                said[0] = compute()
+                result = compute()
+                pickle.dumps(result)
+                said = [result, None, None]
             except BaseException as error:
-                said[1] = f"{type(error).__name__}: {error}"
+                said[1:] = [f"{type(error).__name__}: {error}", getattr(error, "kind", "crashed")]
                 raise
             finally:
                 distributed.broadcast_object_list(said, 0)
-        else:
-            distributed.broadcast_object_list(said, 0)
-            if said[1] is not None:
-                raise TrialError(f"The first process failed: {said[1]}", kind="crashed")
-        result: T = said[0]
-        return result
+            return result
+        distributed.broadcast_object_list(said, 0)
+        if said[1] is not None:
+            raise TrialError(f"The first process failed: {said[1]}", kind=str(said[2]))
+        given: T = said[0]
+        return given
 
-    def shared_out(self, compute: Callable[[int], float], count: int) -> list[float]:
+    def require_equal(self, what: str, value: str) -> None:
+        """Raise in all processes where they do not agree.
+
+        Args:
+            what: For the message: "the settings of the search".
+            value: Of this process.
+
+        Raises:
+            InvalidInputError: another process has another value.
+        """
+        if self.size == 1:
+            return
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        others = [rank for rank, other in enumerate(values) if other != values[0]]
+        if others:
+            raise InvalidInputError(
+                f"The processes must agree on {what}, but process {others[0]} differs from process 0: give all of them "
+                "the same data, space, settings, seed and folder."
+            )
+
+    def shared_out(self, tasks: Iterable[Callable[[], float]]) -> list[float]:
         """Some numbers, of which each process computes its share.
 
         Args:
-            compute: The number with an index below `count`; must not depend on which process calls it.
-            count: How many.
+            tasks: Each computes one, which must not depend on which process does. All are taken by all processes, one
+                after the other.
         """
-        values = torch.zeros(count, dtype=torch.float64)
-        for index in range(self.rank, count, self.size):
-            values[index] = compute(index)
+        values = torch.tensor(
+            [task() if index % self.size == self.rank else 0.0 for index, task in enumerate(tasks)], dtype=torch.float64
+        )
         if self.size > 1 and distributed.get_backend() == "nccl":
             values = values.cuda()
         found: list[float] = self.add_up(values).tolist()
@@ -163,6 +204,12 @@ class Team:
         """Go on when all processes have come here."""
         if self.size > 1:
             distributed.barrier()
+
+
+def _like(tensor: Tensor, values: Tensor) -> Tensor:
+    """Values in order, in the shape and layout of a tensor: optimisers may pair the two as they lie in memory."""
+    shaped = values.view(tensor.shape)
+    return shaped if tensor.is_contiguous() else torch.empty_like(tensor).copy_(shaped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +257,7 @@ class Parted:
         Raises:
             InvalidInputError: a part has fewer than 2 images.
         """
-        if self.parts > 1 and batch // self.parts < 2:
+        if batch // self.parts < 2:
             raise InvalidInputError(
                 f"Each of the `parts` of a batch needs 2 images or more, got {self.parts} parts of a batch of {batch}."
             )
@@ -225,8 +272,13 @@ class Parted:
 
         Yields:
             Images and labels of a part, and its share of the batch's images.
+
+        Raises:
+            InvalidInputError: a part has fewer than 2 images.
         """
         x, y = batch
+        if self.parts > 1:
+            self.check(len(x))
         dice = [module for module in self.gate.modules() if isinstance(module, Die)] if self.gate is not None else []
         before = [die.get_extra_state() for die in dice] if self.parts > 1 else []
         pairs = zip(x.tensor_split(self.parts), y.tensor_split(self.parts), strict=True)

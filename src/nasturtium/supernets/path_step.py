@@ -57,7 +57,7 @@ class PathStep:
         self.parameters = [p for p in supernet.parameters() if p.requires_grad]
         self.optimizer = optimizer_of(supernet, recipe, batch)
 
-    def __call__(self, x: Tensor, y: Tensor, rate: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, y: Tensor, rate: float, seed: int) -> tuple[Tensor, Tensor]:
         """Take one step, with all processes.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -150,11 +151,11 @@ class ProxylessSearch:
                 for _ in range(self.method.samples)
             ]
 
-            def accuracy(index: int) -> float:
-                self.supernet.set(drawn[index])
+            def accuracy(path: Architecture) -> float:
+                self.supernet.set(path)
                 return self.train.accuracy(*batch)
 
-            accuracies = self.parted.team.shared_out(accuracy, len(drawn))
+            accuracies = self.parted.team.shared_out(partial(accuracy, path) for path in drawn)
             for path, right in zip(drawn, accuracies, strict=True):
                 cost = None if self.expected is None else float(self.expected(self.one_hot(path.decisions)))
                 rewards.append(reward(right, cost, self.method.reference, self.method.exponent))

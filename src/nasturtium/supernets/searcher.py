@@ -14,7 +14,7 @@ from nasturtium.space import Architecture, Space
 from nasturtium.supernets.parallel import Parted, Team
 from nasturtium.supernets.trust import Trust
 from nasturtium.tasks import Task
-from nasturtium.training import checkpoint
+from nasturtium.training import checkpoint, resolve_device
 
 
 def ignore(record: Mapping[str, float]) -> None:
@@ -38,8 +38,10 @@ class Run:
         parallel: Whether the processes of `torch.distributed`'s default group search together, each with
             `parts / processes` of the parts of every batch. With the same `parts` they find what one process does, up
             to the rounding of sums; running statistics of norms are averaged over the processes after each epoch, which
-            one process does not do. The first process writes the checkpoints, which all must see, and trains the
-            networks of a sample alone, while the others wait: the group's timeout must be longer than that takes.
+            one process does not do. The first process reads and writes the checkpoints, and trains the networks of a
+            sample alone, while the others wait: the group's timeout must be longer than that takes. `report` is called
+            for epochs in every process. An error in one process other than the first ends the others only where what
+            started them does so, as `torchrun` does.
     """
 
     task: Task
@@ -58,7 +60,7 @@ class Run:
         Raises:
             InvalidInputError: there is no process group.
         """
-        return Team.of_group() if self.parallel else Team()
+        return Team.of_group(resolve_device(self.device)) if self.parallel else Team()
 
     def parted(self, device: torch.device, gate: nn.Module | None = None) -> Parted:
         """How batches are split, for training on a device; see `Parted`.

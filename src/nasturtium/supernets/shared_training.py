@@ -108,7 +108,7 @@ class SharedTraining:
         recipe, task = given.recipe, given.task
         self.supernet, self.given = supernet, given
         self.device = resolve_device(given.device)
-        self.parted = Parted.of(Team.of_group() if given.parallel else Team(), given.parts, self.device)
+        self.parted = Parted.of(Team.of_group(self.device) if given.parallel else Team(), given.parts, self.device)
         self.team, self.parts = self.parted.team, self.parted.parts
         self.precision = resolve_precision(recipe.precision, self.device)
         self.layout = layout_of(supernet.graph, recipe.memory_format, self.device)
@@ -125,7 +125,7 @@ class SharedTraining:
         self.optimizer = optimizer_of(supernet, recipe, self.batch)
         self.average = Average(supernet, recipe.ema) if recipe.ema is not None else None
         self.history: list[dict[str, float]] = []
-        self.identity = "" if given.directory is None else checkpoint.identity(
+        self.identity = checkpoint.identity(
             recipe=recipe.to_dict(), task=task.fingerprint, epochs=given.epochs, seed=given.seed, parts=self.parts,
             device=self.device.type, space=decisions_of(supernet), **facts,
             graph=fingerprint_of(supernet), start=digest_of(supernet.state_dict()),
@@ -165,6 +165,9 @@ class SharedTraining:
                 if (index + 1) % CHECK_EVERY == 0 and self.team.size == 1:  # a team looks together, after the epoch
                     require_finite({"loss": total}, number, index)
         self.team.average_statistics(self.supernet)
+        if self.average is not None:
+            means, buffers = self.average.mean, dict(self.supernet.named_buffers())
+            self.team.average_tensors([mean for name, mean in means.items() if name in buffers])
         record = {
             "epoch": float(number + 1),
             "loss": float(self.team.add_up(total)) / self.steps,
@@ -212,21 +215,24 @@ class SharedTraining:
             )[1]  # fmt: skip
 
     def _write(self) -> None:
-        if self.given.directory is not None and self.team.rank == 0:
-            state = {
-                "supernet": self.supernet.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "average": None if self.average is None else self.average.state(),
-                "history": [dict(record) for record in self.history],
-            }
-            checkpoint.write(self.given.directory, self.identity, state)
+        directory = self.given.directory
+        if directory is None:
+            return
+        state = {
+            "supernet": self.supernet.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state(),
+            "history": [dict(record) for record in self.history],
+        }
+        self.team.of_first(lambda: checkpoint.write(directory, self.identity, state))
 
     def _restore(self) -> None:
         directory = self.given.directory
-        state: dict[str, Any] | None = None
-        if directory is not None:
-            state = checkpoint.read(directory, self.identity, self.device)
-        self.team.wait()  # none writes while another still reads
+        self.team.require_equal("what is trained", f"{self.identity} {directory is None}")
+        if directory is None:
+            return
+        where = self.device if self.team.size == 1 else torch.device("cpu")
+        state: dict[str, Any] | None = self.team.of_first(lambda: checkpoint.read(directory, self.identity, where))
         if state is None:
             return
         self.supernet.load_state_dict(state["supernet"])
