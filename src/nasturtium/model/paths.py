@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -26,6 +27,10 @@ PLANS = 4096
 """Plans remembered; beyond, they are forgotten and made anew."""
 COMMON = 1024
 """Assignments of the decisions that a stretch may depend on; of more it would hardly come again."""
+FEW = 64
+"""Assignments of the decisions that a node may depend on to be looked up by them, not by what they make of it."""
+PATIENCE = 8
+"""Stretches to one end, less those of less than that, after which none is looked for there."""
 STEPS = 1 << 17
 """Steps remembered in stretches; beyond, all stretches are forgotten and made anew."""
 
@@ -84,11 +89,12 @@ class _Meaning:
 class _Sketch:
     """A stretch, whatever channels the values hold that enter it."""
 
-    __slots__ = ("ends", "entries", "made", "nodes")
+    __slots__ = ("ends", "entries", "made", "nodes", "remembered")
 
     def __init__(self, ends: tuple[int, ...], entries: tuple[int, ...], nodes: list[tuple[int, _Meaning]]) -> None:
         self.ends, self.entries, self.nodes = ends, entries, nodes
         self.made: dict[tuple[Columns, ...], Stretch] = {}
+        self.remembered = False
 
 
 class _Question(NamedTuple):
@@ -112,11 +118,12 @@ class Paths:
         self._inputs = len(graph.inputs)
         self._plans: dict[tuple[int, ...], Plan] = {}
         self._support = [_support(node.forms, *node.inputs) for node in graph.nodes]
-        self._read = [_reader(support) for support in self._support]
+        few = [math.prod([graph.decisions[p].count for p in support]) <= FEW for support in self._support]
+        self._read = [_reader(support) if one else None for support, one in zip(self._support, few, strict=True)]
         self._meanings: list[dict[Any, _Meaning]] = [{} for _ in graph.nodes]
         self._questions: dict[tuple[int, ...], _Question | _Sketch] = {}
         self._all = tuple(range(self._inputs))
-        self._rare: set[tuple[int, ...]] = set()
+        self._rare: Counter[tuple[int, ...]] = Counter()
         self._gated = channels.gated
         self._steps = 0
 
@@ -156,23 +163,27 @@ class Paths:
 
     def _sketch(self, ends: tuple[int, ...], indices: tuple[int, ...]) -> _Sketch:
         """Go back from what is wanted until one value, or the inputs, is all that is needed."""
-        if ends in self._rare:
-            return _Sketch(ends, self._all, self._ordered(ends, self._all, indices))
+        whole = _Sketch(ends, self._all, [])
+        if self._rare[ends] >= PATIENCE:
+            whole.nodes = self._ordered(ends, self._all, indices)
+            return whole
         waiting = [-number for number in set(ends)]
         heapq.heapify(waiting)
         seen = set(ends)
-        asked: list[int] = []
-        known: set[int] = set()
+        asked: list[tuple[int, ...]] = []
         while waiting and -waiting[0] >= self._inputs and (len(waiting) > 1 or -waiting[0] in ends):
-            asked.append(-heapq.heappop(waiting))  # of the largest number: nothing that is still to come reads it
-            known.update(self._support[asked[-1]])
-            for number in self._meaning(asked[-1], indices).reads:
+            largest = -heapq.heappop(waiting)  # nothing that is still to come reads it
+            asked.append(self._support[largest])
+            for number in self._meaning(largest, indices).reads:
                 if number not in seen:
                     seen.add(number)
                     heapq.heappush(waiting, -number)
+        known = {position for positions in asked for position in positions}
         if math.prod([self.graph.decisions[position].count for position in known]) > COMMON:
-            self._rare.add(ends)
-            return self._sketch(ends, indices)
+            self._rare[ends] += 1
+            whole.nodes = self._ordered(ends, self._all, indices)
+            return whole
+        self._rare[ends] -= 1
         entries = tuple(sorted([-number for number in waiting]))
         made = _Sketch(ends, entries, self._ordered(ends, entries, indices))
         self._remember(made, asked, indices)
@@ -185,13 +196,12 @@ class Paths:
         done = set(entries)
         found: list[tuple[int, _Meaning]] = []
         stack = [*ends[::-1]]
-        read, meanings = self._read, self._meanings
         while stack:
             number = stack[-1]
             if number in done:
                 stack.pop()
                 continue
-            meaning = meanings[number].get(read[number](indices)) or self._meaning(number, indices)
+            meaning = self._meaning(number, indices)
             reads = meaning.reads
             if len(reads) == 1:
                 if reads[0] not in done:
@@ -205,7 +215,7 @@ class Paths:
             found.append((number, meaning))
         return found
 
-    def _remember(self, made: _Sketch, asked: Sequence[int], indices: tuple[int, ...]) -> None:
+    def _remember(self, made: _Sketch, asked: Sequence[tuple[int, ...]], indices: tuple[int, ...]) -> None:
         """Put a sketch where the decisions lead on which its nodes depend, in the order in which they were asked.
 
         Which node comes next follows from the answers so far, so equal answers lead to equal questions.
@@ -213,8 +223,8 @@ class Paths:
         known: set[int] = set()
         place: dict[Any, _Question | _Sketch] = self._questions
         key: Any = made.ends
-        for number in asked:
-            new = tuple([position for position in self._support[number] if position not in known])
+        for positions in asked:
+            new = tuple([position for position in positions if position not in known])
             if not new:
                 continue
             known.update(new)
@@ -222,18 +232,28 @@ class Paths:
             assert isinstance(question, _Question), "equal answers led to different stretches"
             place, key = question.answers, question.read(indices)
         place[key] = made
+        made.remembered = True
 
     def _meaning(self, number: int, indices: tuple[int, ...]) -> _Meaning:
-        key = self._read[number](indices)
-        found = self._meanings[number].get(key)
-        if found is None:
-            node = self.graph.nodes[number]
-            form = node.forms.at(indices)
-            assert isinstance(form, Form), f"node {node.path} was reached outside its forms"
-            if isinstance(form.operation, Failed):
-                raise form.operation.error(form.operation.message)
-            found = _Meaning(form, tuple([_number(value, indices) for value in node.inputs]))
-            self._meanings[number][key] = found
+        read = self._read[number]
+        node = self.graph.nodes[number]
+        key: Any
+        if read is not None:
+            key = read(indices)
+            found = self._meanings[number].get(key)
+            if found is not None:
+                return found
+        form = node.forms.at(indices)
+        reads = tuple([_number(value, indices) for value in node.inputs])
+        if read is None:
+            key = id(form), reads  # forms live as long as the graph
+            found = self._meanings[number].get(key)
+            if found is not None:
+                return found
+        assert isinstance(form, Form), f"node {node.path} was reached outside its forms"
+        if isinstance(form.operation, Failed):
+            raise form.operation.error(form.operation.message)
+        found = self._meanings[number][key] = _Meaning(form, reads)
         return found
 
     def _stretch(self, sketch: _Sketch, held: tuple[Columns, ...]) -> Stretch:
@@ -266,11 +286,12 @@ class Paths:
             outputs,
             tuple([columns[i] for i in outputs]) if gated else (None,) * len(outputs),
         )
-        self._steps += len(steps)
-        if self._steps > STEPS:
-            self._questions.clear()
-            self._steps = len(steps)
-        sketch.made[held] = made
+        if sketch.remembered:
+            self._steps += len(steps)
+            if self._steps > STEPS:
+                self._questions.clear()
+                self._steps = 0
+            sketch.made[held] = made
         return made
 
 
