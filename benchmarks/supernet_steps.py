@@ -88,7 +88,7 @@ def compare(
     shared: nas.Supernet, space: nas.Space, choose: Callable[[nas.Architecture], None], given: argparse.Namespace
 ) -> tuple[list[float], list[float], list[float]]:
     """Ratios of neighbouring steps, seconds of plain steps, and seconds of choosing new paths."""
-    ours, rng = Trainer(shared, given.batch), Random(0)
+    ours, rng = Trainer(shared, given.batch), Random(1 << 30)
     ratios: list[float] = []
     plain: list[float] = []
     new: list[float] = []
@@ -121,8 +121,8 @@ def compare(
 def spos(name: str, given: argparse.Namespace) -> None:
     space = nas.zoo.space(name)
     shared = nas.supernet(space, SHAPE, seed=0, classes=10)
-    for _ in range(30):  # parts of paths that all have, or most
-        shared.set(space.sample(Random(_)))
+    for number in range(given.seen):  # parts of paths that all have, or most
+        shared.set(space.sample(Random(number)))
     ratios, plain, new = compare(shared, space, shared.set, given)  # type: ignore[arg-type]
     architecture = space.sample(Random(0))
     seen = min(seconds(lambda: shared.set(architecture)) for _ in range(20))
@@ -227,6 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--paths", type=int, default=6)
+    parser.add_argument("--seen", type=int, default=300, help="paths that were set before")
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--spaces", nargs="*", default=["spos", "spos_block_channel"], help="single-path spaces")
     parser.add_argument("--candidates", nargs="*", type=int, default=[2, 4, 7], help="of ProxylessNAS")
