@@ -18,7 +18,7 @@ from nasturtium.errors import ExportError
 from nasturtium.graph import tensor as T
 from nasturtium.graph import trace
 from nasturtium.hardware import LiteRTNetwork, MicroNetwork, fits_arena, measure_arena, predict_arena, smallest_arena
-from nasturtium.hardware.tflite import operations
+from nasturtium.hardware.tflite import operations, require
 
 DATA = Path(__file__).parent / "data"
 
@@ -94,3 +94,24 @@ def test_operations_are_those_of_the_file():
 def test_an_arena_that_is_too_small_is_an_error():
     with pytest.raises(ExportError, match="arena of 1,000 bytes"):
         MicroNetwork(path("add"), arena_bytes=1000)
+
+
+@absent("tflite_micro")
+def test_a_file_that_is_allocated_and_does_not_run_is_an_error(monkeypatch):
+    network = MicroNetwork(path("add"))
+    with pytest.raises(ExportError, match=r"cannot run it on an input of \(3,\), float64"):
+        network.run(np.zeros(3))
+
+    class Broken:
+        get_input_details = get_output_details = network.interpreter.get_input_details
+
+        def set_input(self, image, index):
+            pass
+
+        def invoke(self):
+            raise RuntimeError("an operation failed")
+
+    runtime = require("tflite_micro").runtime
+    monkeypatch.setattr(runtime.Interpreter, "from_file", lambda *_, **__: Broken())
+    with pytest.raises(ExportError, match="an operation failed"):
+        measure_arena(path("add"))

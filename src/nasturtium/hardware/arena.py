@@ -70,7 +70,7 @@ def measure_arena(path: str | Path, *, arena_bytes: int = ARENA_BYTES) -> Arena:
 
     Raises:
         MissingExtraError: the extra `tinyml` is not installed.
-        ExportError: an operation has no kernel there, or the arena is too small.
+        ExportError: an operation has no kernel there, the arena is too small, or the file does not run.
     """
     network = MicroNetwork(path, arena_bytes=arena_bytes)
     details = network.interpreter.get_input_details(0)

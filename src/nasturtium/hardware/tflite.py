@@ -175,6 +175,7 @@ class MicroNetwork:
     """
 
     def __init__(self, path: str | Path, *, arena_bytes: int = ARENA_BYTES) -> None:
+        self.path = str(path)
         runtime = require("tflite_micro").runtime  # an attribute, not a module of that path
         require("ai_edge_litert")  # reads the file's format
         check_readable(path)
@@ -193,10 +194,20 @@ class MicroNetwork:
         return self.output.decode([self.run(self.input.encode(image)) for image in _ones([images])])
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The file's own output for its own input."""
-        self.interpreter.set_input(image, 0)
-        self.interpreter.invoke()
-        return np.array(self.interpreter.get_output(0))
+        """The file's own output for its own input.
+
+        Raises:
+            ExportError: an operation fails, or the input is not of the file's shape and type.
+        """
+        try:
+            self.interpreter.set_input(image, 0)
+            self.interpreter.invoke()
+            return np.array(self.interpreter.get_output(0))
+        except (RuntimeError, ValueError) as error:
+            raise ExportError(
+                f"TensorFlow Lite Micro took {self.path!r} and cannot run it on an input of {image.shape}, "
+                f"{image.dtype}: {error}."
+            ) from error
 
 
 class _Codec:
