@@ -11,10 +11,11 @@ import study_fakes as fakes
 import nasturtium as nas
 from nasturtium import report
 from nasturtium.cli import main
+from nasturtium.cli.results import finalist_table
 from nasturtium.errors import ExportError, InvalidInputError, StoreError
 from nasturtium.export.card import Card
 from nasturtium.export.onnx import Agreement
-from nasturtium.hardware.micro_file import FileMemory, MemoryMeasurement
+from nasturtium.hardware.micro_file import UNTRAINED, FileMemory, MemoryMeasurement, memory_of
 from nasturtium.hardware.tflite import PACKAGES
 from nasturtium.study import memory_proof
 from nasturtium.study.evidence import Evidence
@@ -169,6 +170,19 @@ def test_the_card_and_the_report_state_bytes_and_verdicts(converter, searched, t
     rows = json.loads(capsys.readouterr().out)["finalists"]
     assert {row["metric"] for row in rows} == {SRAM, FLASH}
     assert count in [row["measured"] for row in rows]
+
+
+def test_a_file_of_untrained_weights_is_met_with_a_warning(converter, searched, tmp_path) -> None:
+    study = searched(trials=4)  # the fakes leave no weights
+    best = study.best
+    assert best.evidence[FLASH].measurement.warnings == (UNTRAINED,)
+    assert next(p for p in _proofs(best) if p.metric == FLASH).warnings == (UNTRAINED,)
+    numbers = ", ".join(str(n) for n in sorted(m.number for m in study.finalists))
+    assert f"Warning, trials {numbers}: {UNTRAINED}" in finalist_table(study)
+    assert UNTRAINED in report.write(study, tmp_path / "report.html").read_text()
+    device = nas.hardware.device("mcu-256k")
+    found = FileMemory(file_bytes=2, arena_bytes=1, activation_bytes=1)
+    assert memory_of(found, "sram", device, trained=True).warnings == ()
 
 
 @pytest.mark.slow

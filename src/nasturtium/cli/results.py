@@ -9,6 +9,7 @@ import click
 
 import nasturtium as nas
 from nasturtium.cli.output import shown, table
+from nasturtium.study.evidence import is_memory
 from nasturtium.trial import Trial, format_constraint
 
 COSTS = ("params", "macs", "peak_memory")
@@ -68,7 +69,16 @@ def finalist_table(study: nas.Study, role: str = "search") -> str:
     if not rows:
         return "No finalist was measured on a device yet."
     columns = ["trial", first, "on the device", "measured", "95 % interval", "predicted", "verdict"]
-    return table(columns, rows, right=(0, 1, 3, 5))
+    return "\n".join([table(columns, rows, right=(0, 1, 3, 5)), *_of_memories(finalist_rows(study, role))])
+
+
+def _of_memories(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What to know of memories in a table of finalists, a line each."""
+    warned: dict[str, set[int]] = {}
+    for row in rows:
+        for warning in row["warnings"] if is_memory(row["metric"]) else ():
+            warned.setdefault(warning, set()).add(row["trial"])
+    return [f"Warning, trials {', '.join(map(str, sorted(numbers)))}: {text}" for text, numbers in warned.items()]
 
 
 def _interval(name: str, ends: Sequence[float] | None) -> str:

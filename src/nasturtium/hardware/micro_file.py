@@ -30,6 +30,11 @@ ASSUMPTION = (
     "ask for scratch buffers on top"
 )
 """Under which a measured arena is an upper bound for a board."""
+UNTRAINED = (
+    "The file was written with untrained weights, as the trial left none: that of the trained network may hold an "
+    "operation more or less."
+)
+"""Said of a memory that was counted without trained weights."""
 ON_TOP = "the whole .tflite file; the code of the runtime and of its kernels comes on top (some 50 to 150 kB)"
 """What a measured file is."""
 
@@ -147,7 +152,7 @@ def memory_of(found: FileMemory, kind: str, device: Device, *, trained: bool) ->
         found: Of the file.
         kind: "sram" for the arena, "flash" for the file.
         device: Whose memory it is to fit.
-        trained: Whether the network had trained weights.
+        trained: Whether the network had trained weights; where not, the measurement says so in its warnings.
     """
     said = {"sram": f"{found.activation_bytes:,} B of it activations; {ASSUMPTION}", "flash": ON_TOP}
     facts = {
@@ -162,7 +167,8 @@ def memory_of(found: FileMemory, kind: str, device: Device, *, trained: bool) ->
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     count = found.arena_bytes if kind == "sram" else found.file_bytes
-    return MemoryMeasurement(kind=kind, bytes=count, device=device, facts=facts)
+    warned = () if trained else (UNTRAINED,)
+    return MemoryMeasurement(kind=kind, bytes=count, device=device, facts=facts, warnings=warned)
 
 
 def _version(package: str) -> str:

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from nasturtium.report import figures
 from nasturtium.report.data import Point, ReportData
 from nasturtium.report.text import quantity
+from nasturtium.study.evidence import is_memory
 
 STYLE = files("nasturtium.report").joinpath("style.css").read_text()
 
@@ -117,8 +118,18 @@ def _finalists(data: ReportData) -> str:
         "<th>measured (95 % interval)</th><th>predicted before</th><th>verdict</th></tr>"
     )
     table = f"<table>{head}{''.join(rows)}</table>" if rows else ""
+    table += "".join(map(_note, _warnings(data)))
     conditions = _note(f"Conditions of the first: {data.finalists[0].conditions}.") if data.finalists else ""
     return f"<section><h2>On the device</h2>{_note(note)}{table}{conditions}</section>"
+
+
+def _warnings(data: ReportData) -> list[str]:
+    """Warnings of memories, each with its trials; a latency's stand with its conditions."""
+    found: dict[str, set[int]] = {}
+    for f in data.finalists:
+        for text in f.warnings if is_memory(f.metric) else ():
+            found.setdefault(text, set()).add(f.number)
+    return [f"Warning, trials {', '.join(map(str, sorted(numbers)))}: {text}" for text, numbers in found.items()]
 
 
 def _choices_section(data: ReportData) -> str:
