@@ -123,6 +123,31 @@ def test_a_search_that_was_stopped_while_measuring_goes_on_as_if_nothing_had_hap
     assert {m.number for m in resumed.front} == {m.number for m in whole.front}
 
 
+def test_a_kill_between_two_corrections_loses_none(run, table, clock, tmp_path, monkeypatch) -> None:
+    clock(1.5)
+    other = nas.hardware.Device(name="other", runtime="eager")
+    options = {
+        "space": SPACE, "minimize": [nas.latency("cpu"), nas.latency(other)], "trials": 4, "fake": {"epochs": 1},
+        "latency": {"cpu": table, other: dataclasses.replace(table, device=other)},
+        "strategy": nas.strategies.Random(), "verify": nas.study.Verify(finalists=2, rounds=1),
+    }  # fmt: skip
+    whole = run("whole.db", **options)
+    add = Store.add_event
+
+    def killed(store: Store, kind: str, detail=None) -> None:
+        add(store, kind, detail)
+        if kind == CORRECTED:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "add_event", killed)
+    with pytest.raises(nas.study.StudyInterrupted):
+        run("stopped.db", **options)
+    monkeypatch.setattr(Store, "add_event", add)
+    resumed = nas.resume(tmp_path / "stopped.db", space=SPACE)
+    assert fakes.summary(resumed) == fakes.summary(whole)
+    assert set(resumed.evidences.corrections) == {NAME, "latency(other)"}
+
+
 def test_what_is_only_predicted_is_no_part_of_the_hypervolume_of_a_limit(searched, table, clock) -> None:
     """Everything takes longer than predicted: networks that nobody measured would make the front look good."""
     clock(1.5)

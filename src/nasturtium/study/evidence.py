@@ -93,8 +93,8 @@ class Evidences:
         self._corrected: dict[str, dict[Key, float]] = {}
         self.corrections: dict[str, Mapping[str, Any]] = {}
         self.steps: list[Mapping[str, Any]] = []
-        self.settled = 0
-        """Measurements that the last correction knew."""
+        self.settled: dict[str, int] = {}
+        """Measurements of a metric that its last correction knew."""
         self.log: list[tuple[str, Key, Measurement | MemoryMeasurement]] = []
         self.unproved: dict[str, str] = {}
         """Why a memory could not be proved when finalists were measured, by metric."""
@@ -108,7 +108,7 @@ class Evidences:
                     for role, values in detail["predictions"].items()
                     for number, value in values.items()
                 }
-                self.settled = len(self.log)
+                self.settled[detail["metric"]] = self._logged(detail["metric"])
             elif kind == STEPPED:
                 self.steps.append(detail)
             elif kind == UNPROVED:
@@ -129,6 +129,13 @@ class Evidences:
         self.unproved.pop(name, None)
         if measurement is not None:
             self.log.append((name, key, measurement))
+
+    def _logged(self, name: str) -> int:
+        return sum(measured == name for measured, _, _ in self.log)
+
+    def stale(self, name: str) -> bool:
+        """Whether a metric was measured since its last correction, or was never corrected by what was measured."""
+        return self._logged(name) > self.settled.get(name, 0)
 
     @property
     def metrics(self) -> tuple[str, ...]:
