@@ -15,7 +15,7 @@ from nasturtium.cli.results import finalist_table
 from nasturtium.errors import ExportError, InvalidInputError, StoreError
 from nasturtium.export.card import Card
 from nasturtium.export.onnx import Agreement
-from nasturtium.hardware.micro_file import UNTRAINED, FileMemory, MemoryMeasurement, memory_of
+from nasturtium.hardware.micro_file import ALONE, UNTRAINED, FileMemory, MemoryMeasurement, memory_of
 from nasturtium.hardware.tflite import PACKAGES
 from nasturtium.study import memory_proof
 from nasturtium.study.evidence import Evidence
@@ -94,6 +94,9 @@ def test_a_file_that_misses_is_never_reported_as_meeting_the_limit(converter, se
     unproved = next(m for m in study.members() if not m.evidence)
     assert unproved.verdict(flash) == "not proved"
     assert any("finalists were written and allocated" in note and "missed" in note for note in study.notes)
+    for kind in ("sram", "flash"):  # of the file and the arena, never of the program
+        assert any(note.startswith("The int8 files") and ALONE[kind] in note for note in study.notes)
+        assert f"{kind}: {ALONE[kind]}" in finalist_table(study)
 
 
 def test_the_model_is_corrected_by_what_files_are_larger(converter, searched) -> None:
@@ -162,10 +165,11 @@ def test_the_card_and_the_report_state_bytes_and_verdicts(converter, searched, t
     ).text()  # fmt: skip
     assert f"| {FLASH} | {count:,} B | exact |" in text
     assert "| met |" in text
-    assert "comes on top" in text
+    assert f"What is compared as `{FLASH}`: {ALONE['flash']}." in text.partition("## On the device")[0]
     assert "lower bound" in text
     page = report.write(study, tmp_path / "report.html").read_text()
     assert f"{count:,} B" in page
+    assert ALONE["flash"] in page
     assert main(["verify", study.location.text, "--trial", str(best.number), "--quiet", "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)["finalists"]
     assert {row["metric"] for row in rows} == {SRAM, FLASH}

@@ -9,6 +9,7 @@ import click
 
 import nasturtium as nas
 from nasturtium.cli.output import shown, table
+from nasturtium.hardware.micro_file import ALONE
 from nasturtium.study.evidence import is_memory
 from nasturtium.trial import Trial, format_constraint
 
@@ -74,11 +75,14 @@ def finalist_table(study: nas.Study, role: str = "search") -> str:
 
 def _of_memories(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What to know of memories in a table of finalists, a line each."""
+    kinds = dict.fromkeys(row["metric"].partition("(")[0] for row in rows if is_memory(row["metric"]))
     warned: dict[str, set[int]] = {}
     for row in rows:
         for warning in row["warnings"] if is_memory(row["metric"]) else ():
             warned.setdefault(warning, set()).add(row["trial"])
-    return [f"Warning, trials {', '.join(map(str, sorted(numbers)))}: {text}" for text, numbers in warned.items()]
+    return [f"{kind}: {ALONE[kind]}" for kind in kinds] + [
+        f"Warning, trials {', '.join(map(str, sorted(numbers)))}: {text}" for text, numbers in warned.items()
+    ]
 
 
 def _interval(name: str, ends: Sequence[float] | None) -> str:

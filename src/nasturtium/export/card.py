@@ -147,6 +147,10 @@ class Card:
             found = self.verdict(constraint)
             marked = f"**{found}**" if found in ("missed", "not shown", "not proved") else found
             rows.append(f"| {limit_text(constraint)} | {text} | {marked} |")
+        limited = {constraint.metric for constraint in self.constraints}
+        for proof in self.proofs:
+            if proof.metric in limited and "it is" in proof.conditions:
+                rows += ["", f"What is compared as `{proof.metric}`: {proof.conditions['it is']}."]
         return "\n".join(rows)
 
     def _devices(self) -> str:

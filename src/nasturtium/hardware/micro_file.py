@@ -35,8 +35,11 @@ UNTRAINED = (
     "operation more or less."
 )
 """Said of a memory that was counted without trained weights."""
-ON_TOP = "the whole .tflite file; the code of the runtime and of its kernels comes on top (some 50 to 150 kB)"
-"""What a measured file is."""
+ALONE = {
+    "sram": "the arena alone; the stack and the variables of the program come on top",
+    "flash": "the .tflite file alone; the code of the runtime and of its kernels comes on top (some 50 to 150 kB)",
+}
+"""What is compared with a limit on a memory; a network that meets the chip's own is not yet a program that fits."""
 
 SOURCES = {
     "sram": "predicted from the graph (the model of the arena)",
@@ -154,7 +157,7 @@ def memory_of(found: FileMemory, kind: str, device: Device, *, trained: bool) ->
         device: Whose memory it is to fit.
         trained: Whether the network had trained weights; where not, the measurement says so in its warnings.
     """
-    said = {"sram": f"{found.activation_bytes:,} B of it activations; {ASSUMPTION}", "flash": ON_TOP}
+    detail = f" ({found.activation_bytes:,} B of it activations); {ASSUMPTION}" if kind == "sram" else ""
     facts = {
         "measured for": f"{device.name}, {device.text}",
         "how": {
@@ -162,7 +165,7 @@ def memory_of(found: FileMemory, kind: str, device: Device, *, trained: bool) ->
             "flash": "the size of the int8 file",
         }[kind]
         + f", with {'trained' if trained else 'untrained'} weights",
-        "it is": said[kind],
+        "it is": f"{ALONE[kind]}{detail}",
         "versions": ", ".join(f"{name} {_version(name)}" for name in MADE_BY),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 from nasturtium.hardware.measurement import Measurement
-from nasturtium.hardware.micro_file import MemoryMeasurement
+from nasturtium.hardware.micro_file import ALONE, MemoryMeasurement
 from nasturtium.trial import Constraint, Trial, excess, format_constraint, format_seconds, metric
 
 MEASURED = "measured"
@@ -273,9 +273,10 @@ def _of_files(name: str, found: Sequence[Evidence], limits: str, source: str) ->
     """What the files of finalists show of a memory, for people."""
     without_file = [e for e in found if e.measurement is None]
     lost = f" {len(without_file)} more have none: {without_file[-1].reason}" if without_file else ""
+    compared = f" Compared with the limit is {ALONE[name.partition('(')[0]]}." if limits else ""
     return (
         f"The int8 files of {len(found) - len(without_file)} finalists were written and allocated for "
-        f"`{name}`{limits}; values of others are {source}.{lost}"
+        f"`{name}`{limits}; values of others are {source}.{compared}{lost}"
     )
 
 

@@ -52,6 +52,9 @@ class Files:
 def own_limits(devices: OnDevices, limits: tuple[Constraint, ...]) -> tuple[OnDevices, tuple[Constraint, ...]]:
     """The limits of a search with those of its microcontrollers' own memory, where it set no tighter one.
 
+    They are on the arena and the file alone: what misses them fits in no way, and what meets them has yet to leave room
+    for the program (`micro_file.ALONE`).
+
     Args:
         devices: Of the search.
         limits: That it was given.
