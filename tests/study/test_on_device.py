@@ -16,6 +16,7 @@ import nasturtium as nas
 from nasturtium.cli import main
 from nasturtium.errors import IncompatibleError, InvalidInputError
 from nasturtium.hardware import energy, measuring
+from nasturtium.study import events
 from nasturtium.study.evidence import CORRECTED, MEASURED, STEPPED, Evidence
 from nasturtium.study.store import Store
 from nasturtium.trial import Constraint
@@ -146,6 +147,23 @@ def test_a_kill_between_two_corrections_loses_none(run, table, clock, tmp_path, 
     resumed = nas.resume(tmp_path / "stopped.db", space=SPACE)
     assert fakes.summary(resumed) == fakes.summary(whole)
     assert set(resumed.evidences.corrections) == {NAME, "latency(other)"}
+
+
+@pytest.mark.parametrize("stop", [9, 11])
+def test_a_stop_inside_the_second_round_makes_no_further_round(searched, clock, tmp_path, stop: int) -> None:
+    clock(1.15)
+    options = {"minimize": "macs", "strategy": "evolution(population=4, sample=2)"}
+    whole = searched(name="whole.db", **options)
+
+    def stopping(event: object) -> None:
+        if isinstance(event, events.TrialFinished) and event.trial.number == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(nas.study.StudyInterrupted):
+        searched(name="stopped.db", listeners=[stopping], **options)
+    resumed = nas.resume(tmp_path / "stopped.db", space=SPACE)
+    assert [step["until"] for step in log(resumed, STEPPED)] == [8, 16]
+    assert fakes.summary(resumed) == fakes.summary(whole)
 
 
 def test_what_is_only_predicted_is_no_part_of_the_hypervolume_of_a_limit(searched, table, clock) -> None:

@@ -354,7 +354,10 @@ def _run(
             found = None if setup.method is None else learn(setup, store, location, emit)
             for role, strategy, budget, seed in _runs(setup, store, problem, found):
                 whole = store.ensure_run(role, budget)
-                for until in _parts(setup, role, whole.budget, verifier):
+                parts = _parts(setup, role, whole.budget, verifier)
+                for until in parts:
+                    if verifier is not None and until < parts[-1] and verifier.stepped(role, until):
+                        continue  # what was stopped later goes on there: measuring again would be another search
                     known = None if verifier is None else verifier.settle()
                     run = store.ensure_run(role, budget)
                     runners[role] = Runner(
@@ -367,7 +370,7 @@ def _run(
                     )  # fmt: skip
                     runners[role].run()
                     if verifier is not None:
-                        verifier.step(role)
+                        verifier.step(role, until)
             emit(events.SearchFinished())
             store.add_event("finished")
     except KeyboardInterrupt as stop:

@@ -73,8 +73,18 @@ class Verifier:
         self.cheap.renew(self._corrected(known))
         return known
 
-    def step(self, role: str) -> None:
-        """Measure the finalists of a run as it is now, correct the models, log both; nothing where it was done."""
+    def stepped(self, role: str, until: int) -> bool:
+        """Whether the finalists of a run's first `until` trials were measured: that part is done, also after a kill."""
+        steps = Evidences(self.store.events()).steps
+        return any(step["role"] == role and step.get("until", step["trials"]) >= until for step in steps)
+
+    def step(self, role: str, until: int) -> None:
+        """Measure the finalists of a run as it is now, correct the models, log both; nothing where it was done.
+
+        Args:
+            role: Of the run.
+            until: Trials after which it paused. The log holds it, or how many there are where the run ended before.
+        """
         trials = self._trials()
         count = len(trials.get(role, ()))
         found = Evidences(self.store.events())
@@ -87,7 +97,8 @@ class Verifier:
         after = Evidences(self.store.events())
         if any(after.stale(name) for name in self.names):  # one of several may have been logged before a kill
             self._log_corrections(after)
-        self.store.add_event(STEPPED, {"role": role, "trials": count})
+        finished = sum(len(self.store.trials(run.id)) for run in self.store.runs() if run.role == role)
+        self.store.add_event(STEPPED, {"role": role, "trials": count, "until": min(until, finished)})
         self.emit(events.RunFinished(role=ROLE, status="finished", reason=self._said(role)))
 
     def more(self, role: str) -> None:
