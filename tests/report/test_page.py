@@ -2,8 +2,11 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 from nasturtium.report import Axis, Point, ReportData, page
+from nasturtium.report.write import _front_rests_on
+from nasturtium.trial import constraints
 
 
 def data(**changes) -> ReportData:
@@ -70,3 +73,28 @@ def test_best_so_far_never_falls_and_skips_infeasible_networks() -> None:
     ]
     lines = [trace for trace in progress(data(points=tuple(points))).data if trace.mode == "lines"]
     assert [list(line.y) for line in lines] == [[0.5, 0.7, 0.7, 0.7, 0.8]]
+
+
+def test_what_the_front_rests_on_is_what_was_measured() -> None:
+    class Stored:
+        """A study, as far as it is asked."""
+
+        def __init__(self, *measured: str) -> None:
+            names = ("latency(cpu)", "latency(gpu)", "flash(mcu-256k)")
+            limits = ("latency(cpu) <= 2ms", "latency(gpu) <= 1ms", "flash(mcu-256k) <= 40kB", "params <= 10")
+            self.constraints = constraints(limits)
+            self.evidences = SimpleNamespace(metrics=names, modelled=(names[0], names[2]))
+            self.finalists = (SimpleNamespace(evidence=dict.fromkeys(measured)),) if measured else ()
+
+    whole = _front_rests_on(Stored("latency(cpu)", "latency(gpu)", "flash(mcu-256k)"))
+    assert whole == "Only networks that meet every limit stand on the front, those on devices by measurement."
+    assert _front_rests_on(Stored("latency(cpu)")) == (
+        "The front rests on predictions for flash(mcu-256k) <= 40000B and the short measurement of each trial for "
+        "latency(gpu) <= 1ms; its networks were measured to meet latency(cpu) <= 2ms."
+    )
+    nothing = _front_rests_on(Stored())
+    assert "predictions for latency(cpu) <= 2ms, flash(mcu-256k)" in nothing
+    assert "measured to meet" not in nothing
+    body = page(data(on_devices="None was measured.", front_rests_on=nothing))
+    assert "The front rests on predictions for latency(cpu) &lt;= 2ms" in body
+    assert "Only networks" not in body

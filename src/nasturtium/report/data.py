@@ -75,6 +75,8 @@ class ReportData:
     """What was measured on devices, the best quality first."""
     on_devices: str = ""
     """What is known of latencies, in words."""
+    front_rests_on: str = ""
+    """What stands behind the limits on devices that the front keeps to, in words; empty without such limits."""
     failures: tuple[tuple[int, str, str], ...] = ()
     """(number, kind, first line of the error)."""
 

@@ -102,7 +102,7 @@ def _finalists(data: ReportData) -> str:
     note = (
         f"{data.on_devices} A limit is met where the whole 95 % interval meets it, missed where the whole "
         "interval misses it, otherwise not shown; memory is counted, and not proved where a network has no int8 file "
-        "that was allocated. Only networks that meet every limit stand on the front."
+        f"that was allocated. {data.front_rests_on}"
     )
     rows = []
     for f in data.finalists:

@@ -79,8 +79,28 @@ def collect(study: Study) -> ReportData:
         facts=_facts(study),
         finalists=tuple(_finalists(study)),
         on_devices=" ".join(study.evidences.sentence(n, "search", study.constraints) for n in study.evidences.metrics),
+        front_rests_on=_front_rests_on(study),
         failures=tuple((t.number, t.error_kind or "", _last_line(t.error)) for t in study.failures),
     )
+
+
+def _front_rests_on(study: Study) -> str:
+    """Whether the front keeps to the limits on devices by what was measured of its networks, limit by limit."""
+    limits = [c for c in study.constraints if c.metric in study.evidences.metrics]
+    measured = {name for member in study.finalists for name in member.evidence}
+    open_ = [c for c in limits if c.metric not in measured]
+    if not open_:
+        return (
+            "Only networks that meet every limit stand on the front, those on devices by measurement." if limits else ""
+        )
+    modelled = study.evidences.modelled
+    sources = {
+        "predictions": [c for c in open_ if c.metric in modelled],
+        "the short measurement of each trial": [c for c in open_ if c.metric not in modelled],
+    }
+    said = " and ".join(f"{source} for {_limits(of)}" for source, of in sources.items() if of)
+    shown = [c for c in limits if c.metric in measured]
+    return f"The front rests on {said}{f'; its networks were measured to meet {_limits(shown)}' if shown else ''}."
 
 
 def _finalists(study: Study) -> Iterator[Finalist]:
