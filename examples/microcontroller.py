@@ -1,8 +1,8 @@
 """TinyNAS on real images, to an int8 file that fits a microcontroller: the images of a run that takes minutes.
 
 12,000 train, 3,000 validation and all test images of Fashion-MNIST, found through `NASTURTIUM_DATA`, or beside the
-project in `../shared/data`. Needs the extra `tinyml`. Run in the project's folder; `--strategy random` with three trials
-shows that it runs end to end, and no more: leave both out for a search.
+project in `../shared/data`. Needs the extra `tinyml`. Run in the project's folder; three trials of random search show
+that it runs end to end, and no more: leave `--strategy` and `--trials` out for a search.
 
     nasturtium design tiny --sram 96KiB --flash 320KiB --margin 8KiB --data examples.microcontroller:task --width 0.2 \
         --width 0.3 --resolution 32 --samples 50 --trials 3 --epochs 2 --strategy random -o runs/tiny
