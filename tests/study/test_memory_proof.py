@@ -12,12 +12,12 @@ import nasturtium as nas
 from nasturtium import report
 from nasturtium.cli import main
 from nasturtium.cli.results import finalist_table
-from nasturtium.errors import ExportError, InvalidInputError, StoreError
+from nasturtium.errors import ExportError, InvalidInputError, StoreError, StudyMismatchError
 from nasturtium.export.card import Card
 from nasturtium.export.onnx import Agreement
 from nasturtium.hardware.micro_file import ALONE, UNTRAINED, FileMemory, MemoryMeasurement, memory_of
 from nasturtium.hardware.tflite import PACKAGES
-from nasturtium.study import memory_proof
+from nasturtium.study import arguments, memory_proof
 from nasturtium.study.evidence import Evidence
 from nasturtium.study.store import Store
 from nasturtium.study.taking import _proofs
@@ -187,6 +187,28 @@ def test_a_file_of_untrained_weights_is_met_with_a_warning(converter, searched, 
     device = nas.hardware.device("mcu-256k")
     found = FileMemory(file_bytes=2, arena_bytes=1, activation_bytes=1)
     assert memory_of(found, "sram", device, trained=True).warnings == ()
+
+
+def test_a_study_begun_before_memories_were_proved_goes_on(converter, searched, tmp_path, monkeypatch) -> None:
+    asked = {"constraints": [nas.flash("mcu-256k") <= LIMIT], "trials": 4}
+    with monkeypatch.context() as before:  # as it was then
+        before.setattr(arguments, "own_limits", lambda devices, limits: (devices, limits))
+        for name in ("same.db", "resumed.db"):
+            old = searched(name=name, verify=False, **asked)
+            begun = [t.architecture for t in old.trials]
+    assert [c.metric for c in old.constraints] == [FLASH]
+    same = searched(name="same.db", **asked | {"trials": 6})
+    resumed = nas.resume(tmp_path / "resumed.db", space=SPACE, verify=nas.study.Verify(finalists=5), trials=6)
+    for study in (same, resumed):
+        assert [c.metric for c in study.constraints] == [FLASH]
+        assert [t.architecture for t in study.trials][:4] == begun
+        assert len(study.trials) == 6
+        assert study.finalists
+        assert {m.verdict(limit_of(study, FLASH)) for m in study.feasible()} <= {"met"}
+    assert searched(name="same.db", **asked | {"trials": 6}).settings == same.settings  # and again
+    assert nas.resume(tmp_path / "same.db", space=SPACE).settings["compared"] == same.settings["compared"]
+    with pytest.raises(StudyMismatchError, match="constraints"):
+        searched(name="same.db", **asked | {"constraints": [nas.flash("mcu-256k") <= LIMIT - 1]})
 
 
 @pytest.mark.slow

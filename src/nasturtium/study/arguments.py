@@ -86,6 +86,10 @@ class Setup:
     """What is asked of devices."""
     verify: Verify | None = None
     """How finalists are measured; None where they are not."""
+    late: bool = False
+    """Whether they are so in a study that was begun without: after all its trials, which are as they would be."""
+    given: tuple[OnDevices, tuple[Constraint, ...]] | None = None
+    """What is asked of devices, and the limits, before the memory of microcontrollers itself was added."""
 
 
 Named = str | Metric
@@ -124,13 +128,14 @@ def read_setup(
     wishes, limits = read_objectives(maximize, minimize, extra=extra), read_constraints(constraints, extra=extra)
     searched, data, chosen = read_space(space), read_task(task), read_strategy(strategy)
     named = [*(o.metric for o in wishes), *(c.metric for c in limits), *asked(getattr(chosen, "reward", None))]
-    how, on_devices = read_verify(verify), OnDevices()
+    how, on_devices, given = read_verify(verify), OnDevices(), None
     if latency or any(of_device(name) for name in named if name not in (extra or {})):
         on_devices = read_on_devices(
             latency, [name for name in named if name not in (extra or {})],
             space=searched, inputs=tuple(data.input_shape), context=data.context,
         )  # fmt: skip
-        on_devices, limits = own_limits(on_devices, tuple(limits))
+        given = (on_devices, tuple(limits))
+        on_devices, limits = own_limits(*given)
     return Setup(
         space=searched,
         task=data,
@@ -145,6 +150,7 @@ def read_setup(
         method=read_method(method),
         on_devices=on_devices,
         verify=how if on_devices.verifiable else None,
+        given=given,
     )
 
 

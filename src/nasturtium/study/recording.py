@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from nasturtium.errors import InvalidInputError
 from nasturtium.space import Space
 from nasturtium.study.arguments import Setup
 from nasturtium.study.codec import describe, incidental_of
+from nasturtium.study.database import Location
 from nasturtium.study.identity import hardware, versions
-from nasturtium.study.store import StudyRecord
+from nasturtium.study.store import Store, StudyRecord
 
 
 def record_of(setup: Setup) -> StudyRecord:
@@ -27,7 +28,7 @@ def record_of(setup: Setup) -> StudyRecord:
         compared["method"] = describe(setup.method, "method")
     if setup.on_devices.names:
         compared["devices"] = setup.on_devices.compared()
-        compared["rounds"] = None if setup.verify is None else setup.verify.rounds
+        compared["rounds"] = None if setup.verify is None or setup.late else setup.verify.rounds
     free_part = {name: getattr(options, name) for name in free} | {
         "baseline": setup.baseline,
         "references": [{"name": name, "architecture": a.to_dict()} for name, a in setup.references],
@@ -53,6 +54,28 @@ def record_of(setup: Setup) -> StudyRecord:
         versions=versions(),
         hardware=hardware(),
     )
+
+
+def as_begun(setup: Setup, location: Location) -> Setup:
+    """A search's arguments as those of the study that is there, in what an older one lacks of microcontrollers.
+
+    When it was begun, their own memory was no limit, and no memory was measured. It keeps the limits that it has, and
+    its trials: finalists are measured after the last one. All else is left to be compared.
+    """
+    if not setup.on_devices.memories:
+        return setup
+    store = Store.open(location)
+    try:
+        record = store.record()
+    finally:
+        store.close()
+    stored = {} if record is None else record.settings["compared"]
+    if setup.given is not None and stored.get("constraints") == [asdict(c) for c in setup.given[1]]:
+        setup = replace(setup, on_devices=setup.given[0], constraints=setup.given[1])
+    unmeasured = "devices" in stored and stored.get("rounds") is None and not setup.on_devices.latencies
+    if unmeasured and setup.verify is not None and setup.on_devices.verifiable:
+        return replace(setup, verify=replace(setup.verify, rounds=1), late=True)
+    return setup
 
 
 def _stored_form(space: Space) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from nasturtium.study.method import Learned, learn, meeting
 from nasturtium.study.on_device import OnDevices, read_stored
 from nasturtium.study.pool import Pool, PoolSettings
 from nasturtium.study.problem import cheap_on_devices, problem_of
-from nasturtium.study.recording import record_of
+from nasturtium.study.recording import as_begun, record_of
 from nasturtium.study.references import Listed
 from nasturtium.study.results import Study, StudyInterrupted
 from nasturtium.study.runner import Runner, Schedule
@@ -283,6 +283,7 @@ def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> 
         )
     temporary = tempfile.TemporaryDirectory(prefix="nasturtium-") if study is None else None
     location = locate(Path(temporary.name) / "study.db" if temporary is not None else study, files)  # type: ignore[arg-type]
+    setup = as_begun(setup, location) if _exists(location) else setup
     record = record_of(setup)
     if _needs_processes(setup.options):
         _shareable(setup, record)
