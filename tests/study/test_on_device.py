@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import device_fakes as devices
@@ -177,6 +178,36 @@ def test_what_is_only_predicted_is_no_part_of_the_hypervolume_of_a_limit(searche
     grown = [i for i, (a, b) in enumerate(pairwise((0.0, *study.hypervolume_history()[role]))) if b > a]
     assert {study.members(role)[i].number for i in grown} <= shown
     assert len(shown) <= 2 < len([m for m in study.members(role) if m.metrics[NAME] <= limit(table)])
+
+
+def test_predictions_of_random_search_never_beat_what_the_search_proved(searched, clock, tmp_path, capsys) -> None:
+    clock(1.5)
+    study = searched(minimize="macs", baseline="random", verify=False)
+    assert "Both rest on predictions" in study.comparison().text
+    nas.study.verify(study.location.text, role="search", how=nas.study.Verify(finalists=6))
+    study.refresh()
+    assert not study.best_of("baseline:random")
+    comparison = study.comparison()
+    assert "are not compared" in comparison.text
+    assert "networks of random search are predicted to meet" in comparison.text
+    assert (comparison.hypervolume_random, comparison.gain, comparison.significant) == (None, None, None)
+    assert "baseline:random" not in study.hypervolume_history()
+    main(["verify", study.location.text, "--quiet", "--format", "json"])  # measures what is missing, of all runs
+    said = json.loads(capsys.readouterr().out)
+    assert said["beside"]["baseline:random"]
+    study.refresh()
+    assert all(m.verdict(study.constraints[0]) == "met" for m in study.feasible("baseline:random"))
+    assert "not compared" not in said["comparison"]["text"]
+
+
+def test_each_run_has_its_own_time_to_be_measured(searched, clock, monkeypatch) -> None:
+    ticking = count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticking)))  # a second a look
+    clock(1.0)
+    study = searched(minimize="macs", baseline="random", verify=nas.study.Verify(finalists=4, rounds=1, seconds=0.5))
+    assert {d["role"] for d in log(study, MEASURED)} == {"search", "baseline:random"}
+    assert study.evidences.measured(NAME, "search")
+    assert study.evidences.measured(NAME, "baseline:random")
 
 
 def test_a_front_says_which_latencies_are_predicted(searched, clock, capsys) -> None:

@@ -10,8 +10,8 @@ import nasturtium as nas
 from nasturtium.cli.look import ROLES, study_argument, trust_option
 from nasturtium.cli.options import finalist_options, read_finalists
 from nasturtium.cli.output import emit_json, format_option, is_terminal, note
-from nasturtium.cli.progress import Progress
-from nasturtium.cli.results import finalist_rows, finalist_table
+from nasturtium.cli.progress import TITLES, Progress
+from nasturtium.cli.results import comparison_of, finalist_rows, finalist_table
 
 NOTHING_SHOWN = 3
 
@@ -19,17 +19,18 @@ NOTHING_SHOWN = 3
 @click.command(epilog="Example: nasturtium verify runs/digits.db --finalists 4, or, once more, --trial 12")
 @study_argument
 @click.option("--trial", "trials", type=int, multiple=True, help="Measure this one, again if need be; repeatable.")
-@click.option("--of", "role", type=click.Choice(list(ROLES)), default="search", show_default=True, help="Which run.")
+@click.option("--of", "role", type=click.Choice(list(ROLES)), help="Which run.  [all; with --trial, search]")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @finalist_options
 @trust_option
 @format_option
-def verify(study_path: str, trials: tuple[int, ...], role: str, **given: Any) -> int:
+def verify(study_path: str, trials: tuple[int, ...], role: str | None, **given: Any) -> int:
     """Measure networks of a study on the devices that it was searched for, and say which meet their limits.
 
-    By default the finalists that were not measured yet: what stands on the front by prediction, and what would stand
-    there within the error of the model. For a microcontroller's memory their int8 files are written and allocated. All
-    measurements are kept in the study; the last one of a network counts.
+    By default the finalists that were not measured yet, of the search and of random search beside it: what stands on
+    the front by prediction, and what would stand there within the error of the model; and hand-designed references. For
+    a microcontroller's memory their int8 files are written and allocated. All measurements are kept in the study; the
+    last one of a network counts.
     Exit code 3: no network is shown to meet the limits.
     """
     stored = nas.Study.open(study_path, trust=given["trust"])
@@ -37,13 +38,25 @@ def verify(study_path: str, trials: tuple[int, ...], role: str, **given: Any) ->
     how = read_finalists(given, **begun)
     with Progress(stored.objectives, stored.constraints, live=is_terminal(), quiet=given["quiet"]) as progress:
         study = nas.study.verify(
-            study_path, trials=trials, role=ROLES[role], how=how, trust=given["trust"], listeners=[progress]
+            study_path, trials=trials, role=None if role is None else ROLES[role], how=how, trust=given["trust"],
+            listeners=[progress],
         )  # fmt: skip
+    main = ROLES[role or "search"]
+    beside = [each for each in ROLES.values() if role is None and not trials and each != main and study.members(each)]
+    comparison = study.comparison()
     if given["style"] == "json":
-        emit_json({"finalists": finalist_rows(study, ROLES[role]), "notes": list(study.notes)})
+        others = {each: finalist_rows(study, each) for each in beside}
+        said = None if comparison is None else comparison_of(comparison)
+        emit_json(
+            {"finalists": finalist_rows(study, main), "beside": others, "comparison": said, "notes": list(study.notes)}
+        )  # fmt: skip
     else:
-        click.echo(finalist_table(study, ROLES[role]))
+        click.echo(finalist_table(study, main))
+        for each in beside:
+            click.echo(f"\n{TITLES[each].capitalize()}\n{finalist_table(study, each)}")
+        if comparison is not None:
+            click.echo(f"\n{comparison.text}")
         for text in study.notes:
             note(text)
-    shown = any(all(m.verdict(c) == "met" for c in study.constraints) for m in study.feasible(ROLES[role]))
+    shown = any(all(m.verdict(c) == "met" for c in study.constraints) for m in study.feasible(main))
     return 0 if shown else NOTHING_SHOWN

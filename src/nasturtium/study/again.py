@@ -13,17 +13,19 @@ from nasturtium.study.events import Event, Listener
 from nasturtium.study.evidence import Evidences
 from nasturtium.study.memory_proof import Files
 from nasturtium.study.on_device import read_stored
-from nasturtium.study.results import Study
+from nasturtium.study.results import BASELINE, REFERENCE, SEARCH, Study
 from nasturtium.study.store import Store
 from nasturtium.study.verification import Verifier
 from nasturtium.study.verify_options import Verify
+
+RUNS = (SEARCH, BASELINE, REFERENCE)
 
 
 def verify(
     study: str | Path,
     *,
     trials: Sequence[int] = (),
-    role: str = "search",
+    role: str | None = None,
     how: Verify | None = None,
     files: str | Path | None = None,
     trust: bool = False,
@@ -39,7 +41,8 @@ def verify(
     Args:
         study: Path or URL.
         trials: Numbers of the trials to measure, again if they were before; none for the finalists that were not.
-        role: Of their run: "search", "baseline:random" or "reference".
+        role: Of their run: "search", "baseline:random" or "reference". None for trials of the search, or else for the
+            finalists of all runs: a comparison of runs of which one is not measured has no winner.
         how: How many and how thoroughly; by default as the search did, or as a search does.
         files: Directory of weights, where it is not `<study>.files`.
         trust: Whether modules that are not nasturtium's may be imported for its blocks.
@@ -71,7 +74,7 @@ def verify(
                 "measure. A search does by `latency(DEVICE)`, `sram(DEVICE)` or `flash(DEVICE)` among its objectives "
                 "or constraints."
             )
-        on_devices = read_stored(known)
+        on_devices = read_stored(known, trust=trust)
         stored = opened.settings["options"].get("verify")
         task = opened.task
         verifier = Verifier(
@@ -84,16 +87,22 @@ def verify(
             files=Files(trials=opened.location.files / "trials"),
             emit=emit,
         )
-        wrong = sorted(set(trials) - {m.number for m in opened.members(role) if m.trial.state == "completed"})
-        if wrong:
-            raise InvalidInputError(f"The study has no completed trial {wrong[0]} of its run {role!r} to measure.")
-        if not opened.members(role):
-            raise StoreError(f"The study {opened.location.text!r} has no finished trial of its run {role!r} yet.")
+        _check(opened, trials, role or SEARCH)
         store.acquire()
         if trials:
-            verifier.measure(role, trials)
+            verifier.measure(role or SEARCH, trials)
         else:
-            verifier.more(role)
+            for each in (role,) if role else RUNS:
+                verifier.more(each)
     finally:
         store.close()
     return Study.open(study, files=files, trust=trust)
+
+
+def _check(opened: Study, trials: Sequence[int], role: str) -> None:
+    """Refuse what cannot be measured."""
+    wrong = sorted(set(trials) - {m.number for m in opened.members(role) if m.trial.state == "completed"})
+    if wrong:
+        raise InvalidInputError(f"The study has no completed trial {wrong[0]} of its run {role!r} to measure.")
+    if not opened.members(role):
+        raise StoreError(f"The study {opened.location.text!r} has no finished trial of its run {role!r} yet.")

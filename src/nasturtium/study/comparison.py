@@ -45,6 +45,10 @@ class Comparison:
     hypervolume_search: float | None = None
     """Share of the box between the reference point and the best value of each objective; None for one objective."""
     hypervolume_random: float | None = None
+    unproved: tuple[str, ...] = ()
+    """Why the runs cannot be compared, in words: no network of one is shown to meet what the others are held to."""
+    predicted: tuple[str, ...] = ()
+    """The limits that networks of both runs meet by prediction only: nothing was measured for them."""
 
     @property
     def gain(self) -> float | None:
@@ -61,8 +65,9 @@ class Comparison:
     @property
     def text(self) -> str:
         """The result in plain words."""
-        sentences = [self._best(), *self._fronts()]
-        return " ".join(sentences)
+        if self.unproved:
+            return f"The search and random search are not compared. {' '.join(self.unproved)}"
+        return " ".join([self._best(), *self._fronts(), *self._basis()])
 
     def _best(self) -> str:
         shown = metric(self.metric).format
@@ -90,6 +95,11 @@ class Comparison:
             f"{self.hypervolume_random:.3f} by random search."
         ]
 
+    def _basis(self) -> list[str]:
+        if not self.predicted:
+            return []
+        return [f"Both rest on predictions: no network was measured for {', '.join(self.predicted)}."]
+
 
 def compare(
     objectives: Sequence[Objective],
@@ -97,6 +107,9 @@ def compare(
     search: tuple[Contender | None, Sequence[Trial]],
     random: tuple[Contender | None, Sequence[Trial]],
     counts: Callable[[str, Trial], bool] | None = None,
+    *,
+    unproved: Sequence[str] = (),
+    predicted: Sequence[str] = (),
 ) -> Comparison:
     """Compare two runs of one study.
 
@@ -109,15 +122,17 @@ def compare(
         search: Best feasible trial, and all trials by number.
         random: The same of random search.
         counts: As of `hypervolume_histories`.
+        unproved: Why the runs cannot be compared, in words; there is then no difference, and no hypervolume.
+        predicted: Limits for which nothing was measured in either run, for people.
     """
     first = objectives[0]
     (ours, our_trials), (theirs, their_trials) = search, random
     difference = None
-    rows = [one.correct for one in (ours, theirs) if one is not None and one.correct is not None]
+    rows = [] if unproved else [one.correct for one in (ours, theirs) if one is not None and one.correct is not None]
     if first.metric == "accuracy" and len(rows) == 2 and len(rows[0]) == len(rows[1]):
         difference = paired_difference(rows[0].tolist(), rows[1].tolist(), CONFIDENCE)
     runs = {"search": our_trials, "baseline:random": their_trials}
-    curves = hypervolume_histories(objectives, constraints, runs, counts)
+    curves = {} if unproved else hypervolume_histories(objectives, constraints, runs, counts)
     return Comparison(
         metric=first.metric,
         direction=first.direction,
@@ -130,6 +145,8 @@ def compare(
         difference=difference,
         hypervolume_search=curves["search"][-1] if curves.get("search") else None,
         hypervolume_random=curves["baseline:random"][-1] if curves.get("baseline:random") else None,
+        unproved=tuple(unproved),
+        predicted=tuple(predicted),
     )
 
 

@@ -153,9 +153,9 @@ class Evidences:
         """The latencies of a trial that were not measured: what is known of them is a model's."""
         return tuple(name for name in self.modelled if (role, number) not in self._found.get(name, {}))
 
-    def measured(self, role: str, name: str) -> bool:
-        """Whether any network of a run was measured for a metric."""
-        return any(key[0] == role for key in self._found.get(name, ()))
+    def measured(self, name: str, role: str | None = None) -> bool:
+        """Whether any network of the study, or of one of its runs, was measured for a metric."""
+        return any(role in (None, key[0]) for key in self._found.get(name, ()))
 
     def of(self, role: str, number: int) -> dict[str, Evidence]:
         """What was measured of a trial, by metric."""
@@ -214,7 +214,7 @@ class Evidences:
             front: Numbers of its trials.
         """
         count = sum(name in self.predicted(role, number) for number in front)
-        if not count or not self.measured(role, name):
+        if not count or not self.measured(name, role):
             return ""
         return (
             f"`{name}` of {count} of the {len(front)} networks on the front is a prediction: their place there, and "
@@ -238,10 +238,13 @@ class Evidences:
         return found
 
     def shown(self, role: str, trial: Trial, constraints: Sequence[Constraint]) -> bool:
-        """Whether a trial meets the limits on what was measured in its run: each with its whole interval."""
+        """Whether a trial meets the limits on what was measured in the study: each with its whole interval.
+
+        What was measured in one run is asked of all: otherwise a run of predictions would beat one of proofs.
+        """
         found = self.of(role, trial.number)
         for constraint in constraints:
-            if not self.measured(role, constraint.metric):
+            if not self.measured(constraint.metric):
                 continue
             evidence = found.get(constraint.metric)
             if evidence is None or evidence.verdict(constraint) != "met":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,10 @@ class Member:
         if constraint.metric in self.study.evidences.metrics:
             return without(constraint.metric)
         return "missed" if violation(self.metrics, [constraint]) else "met"
+
+    def may_meet(self, limits: Sequence[Constraint]) -> bool:
+        """Whether no measurement speaks against that it meets limits on devices: each is met, or was not tried."""
+        return all(c.metric not in self.evidence or self.verdict(c) == "met" for c in limits)
 
     @property
     def weights(self) -> Path:

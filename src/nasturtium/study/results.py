@@ -225,7 +225,8 @@ class Study:
     def feasible(self, role: str = SEARCH) -> tuple[Member, ...]:
         """Completed trials of a run, at full fidelity, that meet the constraints.
 
-        Where finalists were measured on a device, those that were shown to meet the limits on it, and no others.
+        Where finalists of any run were measured on a device, those that were shown to meet the limits on it, and no
+        others.
         """
         return self._feasible(role, self.constraints)
 
@@ -237,12 +238,21 @@ class Study:
     # -- evidence ----------------------------------------------------------------------------------------------------
 
     def comparison(self) -> Comparison | None:
-        """What the search gained over random search at the same budget; None without a baseline."""
+        """What the search gained over random search at the same budget; None without a baseline.
+
+        Where finalists were measured for a limit, both runs are held to it; if no network of one is shown to meet the
+        limits, though some are predicted to, the comparison says so in place of a winner.
+        """
         if "comparison" not in self._cache:
             if self._run(BASELINE) is None:
                 return None
             ours, theirs = ((self._contender(role), self._trials(role)) for role in (SEARCH, BASELINE))
-            self._cache["comparison"] = compare(self.objectives, self.constraints, ours, theirs, self._counts)
+            guessed = [c for c in self.constraints if c.metric in self.evidences.modelled]
+            self._cache["comparison"] = compare(
+                self.objectives, self.constraints, ours, theirs, self._counts,
+                unproved=[said for role in (SEARCH, BASELINE) if (said := self._unproved(role))],
+                predicted=[format_constraint(c) for c in guessed if not self.evidences.measured(c.metric)],
+            )  # fmt: skip
         return self._cache["comparison"]
 
     def hypervolume_history(self) -> dict[str, tuple[float, ...]]:
@@ -250,9 +260,11 @@ class Study:
 
         Of the trials that are `feasible`, so the last number is that of `front`. Where finalists were measured on a
         device for a limit, only those that are shown to meet it count; what was measured, and the corrected model's
-        predictions elsewhere, stand at the trial's place, though they were known later.
+        predictions elsewhere, stand at the trial's place, though they were known later. A run of which no network is
+        shown to meet it, though some are predicted to, is left out: nobody knows its front.
         """
-        runs = {role: self._trials(role) for role in (SEARCH, BASELINE) if self._run(role) is not None}
+        known = [role for role in (SEARCH, BASELINE) if self._run(role) is not None and not self._unproved(role)]
+        runs = {role: self._trials(role) for role in known}
         return hypervolume_histories(self.objectives, self.constraints, runs, self._counts)
 
     # -- facts -------------------------------------------------------------------------------------------------------
@@ -429,6 +441,25 @@ class Study:
 
     def _counts(self, role: str, trial: Trial) -> bool:
         return self.evidences.shown(role, trial, self.constraints)
+
+    def _unproved(self, role: str) -> str:
+        """That no network of a run is shown to meet the limits, though some are predicted to, for people; or nothing.
+
+        Only where the limits were measured in the study: without any measurement all runs rest on predictions.
+        """
+        asked = [c for c in self.constraints if self.evidences.measured(c.metric)]
+        if not asked or self.feasible(role):
+            return ""
+        complete = [m for m in self.members(role) if m.trial.state == "completed" and m.trial.fidelity.is_full]
+        likely = [m for m in complete if violation(m.metrics, self.constraints) == 0 and m.may_meet(asked)]
+        if not likely:
+            return ""
+        who = {SEARCH: "the search", BASELINE: "random search"}.get(role, role)
+        few = f"{len(likely)} networks of {who} are" if len(likely) > 1 else f"1 network of {who} is"
+        return (
+            f"{few} predicted to meet {', '.join(map(format_constraint, asked))}, and not measured; no network of that "
+            "run is shown to meet the limits. `nasturtium verify` measures finalists of all runs."
+        )
 
     def _contender(self, role: str) -> Contender | None:
         best = self.best_of(role)

@@ -106,7 +106,8 @@ class Verifier:
         count, self._before = len(self._trials().get(role, ())), len(self.store.events())
         for name in self.names if count else ():
             self._measure_finalists(role, name, None, 0)
-        self._log_corrections(Evidences(self.store.events()))
+        if count:
+            self._log_corrections(Evidences(self.store.events()))
 
     def measure(self, role: str, numbers: Iterable[int], names: Sequence[str] = ()) -> None:
         """Measure given trials again, whatever is known of them.
@@ -132,7 +133,7 @@ class Verifier:
         if is_memory(name) and (obstacle := self.files.obstacle):
             self.store.add_event(UNPROVED, {"metric": name, "reason": obstacle})
             return
-        while left > 0 and self._in_time():
+        while left > 0 and self._in_time(role):
             found = Evidences(self.store.events())
             models = self._corrected(found)
             chosen = self._chosen(role, name, found, models, min(1 if is_memory(name) else BATCH, left))
@@ -144,11 +145,11 @@ class Verifier:
             self._measure(role, name, chosen, count, models, before=self.verify.finalists - left)
             left -= len(chosen)
 
-    def _in_time(self) -> bool:
+    def _in_time(self, role: str) -> bool:
         if self.verify.seconds is None:
             return True
         log = self.store.events()[self._before :]
-        return fsum(d["took"] for _, kind, d in log if kind == MEASURED) < self.verify.seconds
+        return fsum(d["took"] for _, kind, d in log if kind == MEASURED and d["role"] == role) < self.verify.seconds
 
     def _chosen(self, role: str, name: str, found: Evidences, models: OnDevices, most: int) -> list[Trial]:
         """What to measure next: what would stand on a front, first by prediction, then within the model's error."""

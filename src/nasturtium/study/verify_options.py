@@ -31,7 +31,10 @@ class Verify:
     processes: tuple[int, int] = (6, 18)
     """Fewest and most fresh processes of a measurement."""
     seconds: float | None = None
-    """Wall time of all measuring of finalists, after which no more are begun; None for no limit."""
+    """Wall time of measuring the finalists of a run, after which no more are begun; None for no limit.
+
+    The search, random search beside it and hand-designed references have so much each.
+    """
 
     def __post_init__(self) -> None:
         for name in ("finalists", "rounds"):
