@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 
+import device_fakes as devices
 import pytest
 import study_fakes as fakes
 
@@ -15,6 +16,7 @@ from nasturtium.cli.results import finalist_table
 from nasturtium.errors import ExportError, InvalidInputError, StoreError, StudyMismatchError
 from nasturtium.export.card import Card
 from nasturtium.export.onnx import Agreement
+from nasturtium.hardware import measuring
 from nasturtium.hardware.micro_file import ALONE, UNTRAINED, FileMemory, MemoryMeasurement, memory_of
 from nasturtium.hardware.tflite import PACKAGES
 from nasturtium.study import arguments, memory_proof
@@ -136,6 +138,27 @@ def test_without_the_extra_nothing_is_proved_and_the_reason_is_said(converter, s
     assert {m.verdict(flash) for m in after.front} == {"met"}
     (again,) = {m.number for m in after.front[:1]}
     assert nas.study.verify(tmp_path / "study.db", trials=[again]).members()[again].evidence[FLASH].attempts == 2
+
+
+def test_measuring_one_network_again_without_the_extra_keeps_its_latency_and_says_why(
+    converter, searched, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(measuring, "measure_all", devices.Clock(1.5))
+    table, space = devices.table(fakes.space(largest=4)), fakes.space(largest=4)
+    study = searched(
+        space=space, minimize=nas.latency("cpu"), latency={"cpu": table}, trials=4, verify=nas.study.Verify(finalists=2)
+    )
+    (number,) = [m.number for m in study.members() if SRAM in m.evidence][:1]
+    known = study.members()[number].evidence.get("latency(cpu)")
+    before = 0 if known is None else known.attempts
+    converter(missing=("litert-torch",))
+    main(["verify", study.location.text, "--trial", str(number), "--quiet"])
+    said = capsys.readouterr()
+    assert "No more were written" in said.out + said.err
+    assert "litert-torch" in said.out + said.err
+    study.refresh()
+    assert study.members()[number].evidence["latency(cpu)"].attempts == before + 1
+    assert not study.evidences.stale("latency(cpu)")
 
 
 def test_a_network_without_a_file_stands_on_no_front(converter, searched) -> None:

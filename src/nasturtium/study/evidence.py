@@ -202,7 +202,8 @@ class Evidences:
             counts.append(f"{format_constraint(limit)}: {said}")
         limits = f" ({'; '.join(counts)})" if counts else ""
         if is_memory(name):
-            return _of_files(name, found, limits, f"{source}{', corrected by the files' if known else ''}")
+            said = _of_files(name, found, limits, f"{source}{', corrected by the files' if known else ''}")
+            return f"{said} No more were written: {self.unproved[name]}." if name in self.unproved else said
         return f"{len(found)} finalists were measured for `{name}`{limits}; values of others are from {source}.{tail}"
 
     def unmeasured(self, name: str, role: str, front: Sequence[int]) -> str:

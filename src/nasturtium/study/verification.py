@@ -120,10 +120,16 @@ class Verifier:
         known = {t.number: t for t in self._trials().get(role, ())}
         chosen, asked = list(numbers), list(names or self.names)
         memories = [name for name in asked if is_memory(name)]
-        for name in [name for name in asked if not is_memory(name)] + memories[:1]:  # one file says all memories
-            for start in range(0, len(chosen), BATCH):
-                self._measure(role, name, [known[n] for n in chosen[start : start + BATCH]], None)
-        self._log_corrections(Evidences(self.store.events()))
+        if memories and (obstacle := self.files.obstacle):
+            for name in memories:
+                self.store.add_event(UNPROVED, {"metric": name, "reason": obstacle})
+            memories = []
+        try:
+            for name in [name for name in asked if not is_memory(name)] + memories[:1]:  # one file says all memories
+                for start in range(0, len(chosen), BATCH):
+                    self._measure(role, name, [known[n] for n in chosen[start : start + BATCH]], None)
+        finally:  # what was measured counts, whatever stopped the rest
+            self._log_corrections(Evidences(self.store.events()))
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
