@@ -17,7 +17,7 @@ import nasturtium as nas
 from nasturtium.cli import main
 from nasturtium.errors import IncompatibleError, InvalidInputError
 from nasturtium.hardware import energy, measuring
-from nasturtium.study import events
+from nasturtium.study import events, on_device
 from nasturtium.study.evidence import CORRECTED, MEASURED, STEPPED, Evidence
 from nasturtium.study.store import Store
 from nasturtium.trial import Constraint
@@ -388,3 +388,19 @@ def test_verdicts_follow_the_whole_interval(relation, limit: float, expected: st
     constraint = Constraint(metric=NAME, relation=relation, limit=limit)
     assert Evidence(metric=NAME, measurement=found, predicted=1.0).verdict(constraint) == expected
     assert Evidence(metric=NAME, measurement=None, predicted=1.0).verdict(constraint) == "not measured"
+
+
+def test_trust_reaches_the_models_of_a_stored_study(searched, clock, table, monkeypatch) -> None:
+    clock()
+    where = searched(trials=2, verify=False).location.text
+    seen = []
+
+    def read(data, *, trust=False):
+        seen.append(trust)
+        return table
+
+    monkeypatch.setattr(on_device, "model_from_dict", read)
+    for trust in (False, True):
+        nas.resume(where, space=SPACE, trust=trust)
+        nas.study.verify(where, trials=[0], trust=trust)
+    assert seen == [False, False, True, True]

@@ -217,9 +217,9 @@ class OnDevices:
         return f"{model.source}{error}"
 
     @classmethod
-    def restored(cls, data: Mapping[str, Any]) -> OnDevices:
-        """Inverse of `stored`."""
-        models = {name: None if m is None else model_from_dict(m) for name, m in data["models"].items()}
+    def restored(cls, data: Mapping[str, Any], *, trust: bool = False) -> OnDevices:
+        """Inverse of `stored`; `trust` as of `model_from_dict`."""
+        models = {n: None if m is None else model_from_dict(m, trust=trust) for n, m in data["models"].items()}
         devices = {name: Device.from_dict(d) for name, d in data["devices"].items()}
         return cls(devices=devices, models=models, names=tuple(data["names"]), references=dict(data["references"]))
 
@@ -385,13 +385,17 @@ def asked_of(name: str) -> OfDevice:
     return found
 
 
-def read_stored(detail: Mapping[str, Any]) -> OnDevices:
+def read_stored(detail: Mapping[str, Any], *, trust: bool = False) -> OnDevices:
     """The devices of a stored study.
+
+    Args:
+        detail: What `OnDevices.stored` gave.
+        trust: Whether a model may name a space of modules that are not nasturtium's.
 
     Raises:
         StoreError: they cannot be made again.
     """
     try:
-        return OnDevices.restored(detail)
+        return OnDevices.restored(detail, trust=trust)
     except (KeyError, TypeError, NasturtiumError) as error:
         raise StoreError(f"The devices of the study cannot be made again: {error}") from error

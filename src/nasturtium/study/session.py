@@ -212,7 +212,7 @@ def resume(
     store = Store.open(location)
     try:
         record = store.record()
-        on_devices = OnDevices() if record is None else _stored_devices(store)
+        on_devices = OnDevices() if record is None else _stored_devices(store, trust=trust)
     finally:
         store.close()
     if record is None:
@@ -269,9 +269,9 @@ def _stored_task(record: StudyRecord, location: Location) -> Any:
     return tasks.open(tasks.TaskReference.from_dict(record.task["reference"]))
 
 
-def _stored_devices(store: Store) -> OnDevices:
+def _stored_devices(store: Store, *, trust: bool) -> OnDevices:
     found = Evidences(store.events()).devices
-    return OnDevices() if found is None else read_stored(found)
+    return OnDevices() if found is None else read_stored(found, trust=trust)
 
 
 def _start(setup: Setup, study: str | Path | None, files: str | Path | None) -> Study:
