@@ -171,6 +171,8 @@ def test_a_network_without_a_file_stands_on_no_front(converter, searched) -> Non
     for member in study.finalists:
         assert member.verdict(limit_of(study, FLASH)) == "not proved"
         assert "no kernel for it" in member.evidence[FLASH].reason
+    rows = {row["number"]: row for row in study.to_table("search")}
+    assert all({SRAM, FLASH} <= set(rows[m.number]["predicted"]) for m in study.finalists)
     assert not study.front
     assert any("of 0 finalists were written" in note and "4 more have none" in note for note in study.notes)
     with pytest.raises(StoreError, match="4 not proved"):

@@ -150,8 +150,9 @@ class Evidences:
         return tuple(n for n in self.metrics if is_memory(n) or models.get(n[len("latency(") : -1]) is not None)
 
     def predicted(self, role: str, number: int) -> tuple[str, ...]:
-        """The latencies of a trial that were not measured: what is known of them is a model's."""
-        return tuple(name for name in self.modelled if (role, number) not in self._found.get(name, {}))
+        """What of a trial was not measured, or could not be, as it has no file: what is known of it is a model's."""
+        known = self.of(role, number)
+        return tuple(name for name in self.modelled if name not in known or known[name].measurement is None)
 
     def measured(self, name: str, role: str | None = None) -> bool:
         """Whether any network of the study, or of one of its runs, was measured for a metric."""
