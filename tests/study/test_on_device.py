@@ -263,6 +263,14 @@ def test_without_measuring_nothing_is_shown_and_verify_measures_later(searched, 
         nas.study.verify(tmp_path / "study.db", trials=[99])
 
 
+def test_a_trial_at_a_lower_fidelity_is_no_finalist(searched, clock) -> None:
+    clock(1.0)
+    study = searched(strategy="hyperband(minimum=0.1)", trials=9, verify=False)
+    lower = next(t for t in study.trials if not t.fidelity.is_full)
+    with pytest.raises(InvalidInputError, match=f"Trial {lower.number} .* at a lower fidelity"):
+        nas.study.verify(study.location.text, trials=[lower.number])
+
+
 def test_baseline_and_references_are_measured_too(searched, clock) -> None:
     clock(1.0)
     wide = fakes.Net(first=12, second=12)  # of no profiled kernel

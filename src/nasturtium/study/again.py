@@ -104,5 +104,11 @@ def _check(opened: Study, trials: Sequence[int], role: str) -> None:
     wrong = sorted(set(trials) - {m.number for m in opened.members(role) if m.trial.state == "completed"})
     if wrong:
         raise InvalidInputError(f"The study has no completed trial {wrong[0]} of its run {role!r} to measure.")
+    lower = [m for m in opened.members(role) if m.number in trials and not m.trial.fidelity.is_full]
+    if lower:
+        raise InvalidInputError(
+            f"Trial {lower[0].number} of the run {role!r} was trained at a lower fidelity "
+            f"({lower[0].trial.fidelity.text}), so it is not measured; give the number of a trial at full fidelity."
+        )
     if not opened.members(role):
         raise StoreError(f"The study {opened.location.text!r} has no finished trial of its run {role!r} yet.")
