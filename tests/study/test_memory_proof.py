@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 
 import device_fakes as devices
 import pytest
@@ -109,6 +110,14 @@ def test_the_model_is_corrected_by_what_files_are_larger(converter, searched) ->
     assert sum(exact) / len(exact) < 500  # the sum of weights alone is some 1,000 B off
     raw = nas.hardware.predict_flash(graph_of(later[0].architecture)).total
     assert later[0].metrics[FLASH] != raw
+    order = [number for name, (_, number), _ in study.evidences.log if name == FLASH]
+    first, *_, last = [study.members()[number].evidence[FLASH].source for number in order]
+    assert "a lower bound" in first
+    assert re.search(r"plus [\d,]+ B, the median by which \d+ files? w", last)
+    (proof,) = [p for p in _proofs(later[0]) if p.metric == FLASH]
+    shift = int(re.search(r"plus ([\d,]+) B", proof.source)[1].replace(",", ""))
+    assert later[0].metrics[FLASH] == pytest.approx(raw + shift, abs=1)
+    assert "lower bound" not in proof.source
 
 
 def test_the_memory_of_the_device_itself_is_a_limit(converter, searched) -> None:
@@ -191,7 +200,7 @@ def test_the_card_and_the_report_state_bytes_and_verdicts(converter, searched, t
     assert f"| {FLASH} | {count:,} B | exact |" in text
     assert "| met |" in text
     assert f"What is compared as `{FLASH}`: {ALONE['flash']}." in text.partition("## On the device")[0]
-    assert "lower bound" in text
+    assert "predicted from the graph (weights, biases and scales" in text
     page = report.write(study, tmp_path / "report.html").read_text()
     assert f"{count:,} B" in page
     assert ALONE["flash"] in page

@@ -158,6 +158,12 @@ class Evidences:
         """Whether any network of the study, or of one of its runs, was measured for a metric."""
         return any(role in (None, key[0]) for key in self._found.get(name, ()))
 
+    def source(self, name: str) -> str:
+        """Where a prediction of a metric comes from, in words: for a memory, as its model was last corrected."""
+        if is_memory(name) and name in self.corrections:
+            return str(self.corrections[name]["source"])
+        return str((self.devices or {}).get("sources", {}).get(name, ""))
+
     def of(self, role: str, number: int) -> dict[str, Evidence]:
         """What was measured of a trial, by metric."""
         key = (role, number)
@@ -185,7 +191,7 @@ class Evidences:
     def sentence(self, name: str, role: str, constraints: Sequence[Constraint]) -> str:
         """What is known of a latency in a run, for people: how many finalists met a limit, missed it, or neither."""
         found = [e for key, e in self._found.get(name, {}).items() if key[0] == role]
-        source = (self.devices or {}).get("sources", {}).get(name, "a model")
+        source = self.source(name) or "a model"
         if not found and is_memory(name):
             why = self.unproved.get(name, "no finalist's int8 file was written and allocated")
             return f"`{name}` is {source}. No network is proved to fit: {why}."
@@ -203,7 +209,7 @@ class Evidences:
             counts.append(f"{format_constraint(limit)}: {said}")
         limits = f" ({'; '.join(counts)})" if counts else ""
         if is_memory(name):
-            said = _of_files(name, found, limits, f"{source}{', corrected by the files' if known else ''}")
+            said = _of_files(name, found, limits, source)
             return f"{said} No more were written: {self.unproved[name]}." if name in self.unproved else said
         return f"{len(found)} finalists were measured for `{name}`{limits}; values of others are from {source}.{tail}"
 

@@ -41,6 +41,8 @@ class OnDevices:
     """All metrics of devices: those that the search names, and the latency wherever it has a source."""
     shifts: Mapping[str, float] = field(default_factory=dict)
     """Bytes by which files of finalists were larger than a memory's model says, by metric; it is corrected by these."""
+    files: Mapping[str, int] = field(default_factory=dict)
+    """How many files are behind each of the `shifts`."""
     references: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the reference kernel for which a device's model is stated, where it says so."""
 
@@ -100,9 +102,11 @@ class OnDevices:
         said = predict_arena(graph).total if kind == "sram" else predict_flash(graph).total
         return float(said) + self.shifts.get(name, 0.0)
 
-    def with_models(self, models: Mapping[str, LatencyModel | None], shifts: Mapping[str, float]) -> OnDevices:
+    def with_models(
+        self, models: Mapping[str, LatencyModel | None], shifts: Mapping[str, float], files: Mapping[str, int]
+    ) -> OnDevices:
         """The same with other models, by device, and other corrections of memories, by metric."""
-        return replace(self, models={**self.models, **models}, shifts=dict(shifts))
+        return replace(self, models={**self.models, **models}, shifts=dict(shifts), files=dict(files))
 
     def check(self, space: Space, inputs: tuple[int, ...], context: Mapping[str, Any], *, measuring: bool) -> None:
         """Refuse, before anything is trained, what a device cannot run or a model cannot predict.
@@ -209,7 +213,8 @@ class OnDevices:
     def source(self, name: str) -> str:
         """Where a latency or a memory comes from, in words, with the error of its model."""
         if name in self.memories:
-            return SOURCES[asked_of(name).kind]
+            said = SOURCES[asked_of(name).kind]
+            return corrected_source(said, self.shifts[name], self.files[name]) if name in self.shifts else said
         model = self.model_of(name)
         if model is None:
             return "a short measurement in each trial"
@@ -369,6 +374,21 @@ def fingerprint(model: LatencyModel | None) -> str:
         return MEASURE
     digest = hashlib.sha256(json.dumps(model.to_dict(), sort_keys=True).encode()).hexdigest()
     return f"{model.source} ({digest[:12]})"
+
+
+def corrected_source(source: str, shift: float, files: int) -> str:
+    """Where a memory comes from whose model was corrected by what files were larger, in words.
+
+    Args:
+        source: Of the model alone. Corrected, it is no lower bound.
+        shift: Bytes, the median over the files.
+        files: How many.
+    """
+    plain = source.replace("a lower bound, ", "")
+    larger = "larger" if shift >= 0 else "smaller"
+    sign = "plus" if shift >= 0 else "less"
+    count = f"{files} files were" if files > 1 else "1 file was"
+    return f"{plain}, {sign} {abs(shift):,.0f} B, the median by which {count} {larger}"
 
 
 def metric_named(name: str) -> Metric:

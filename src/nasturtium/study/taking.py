@@ -78,7 +78,7 @@ def _proofs(member: Member) -> list[Proof]:
     for name in member.study.evidences.metrics:
         evidence = member.evidence.get(name)
         if evidence is None or evidence.measurement is None:
-            source = (member.study.evidences.devices or {}).get("sources", {}).get(name, "")
+            source = member.study.evidences.source(name)
             reason = member.study.evidences.unproved.get(name, "") if evidence is None else evidence.reason
             found.append(
                 Proof(

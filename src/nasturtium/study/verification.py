@@ -289,7 +289,7 @@ class Verifier:
                 MEASURED,
                 {
                     "role": role, "number": trial.number, "metric": each, "trials": count,
-                    "predicted": self._predicted(each, trial, models), "source": self.base.source(each),
+                    "predicted": self._predicted(each, trial, models), "source": models.source(each),
                     "took": took if each == name else 0.0, "reason": reason,
                     "measurement": None if measured is None else measured.to_dict(),
                 },
@@ -304,12 +304,14 @@ class Verifier:
         """The devices with models that know what was measured."""
         models: dict[str, LatencyModel | None] = {}
         shifts: dict[str, float] = {}
+        files: dict[str, int] = {}
         networks = self._networks() if found.log else {}
         for name in self.names:
             if is_memory(name):
                 raw = [(m.value, self._memory(name, networks[key])) for n, key, m in found.log if n == name]
                 off = [bytes_ - said for bytes_, said in raw if said is not None]
-                shifts |= {name: float(median(off))} if off else {}
+                if off:
+                    shifts[name], files[name] = float(median(off)), len(off)
                 continue
             model = self.base.model_of(name)
             if model is None:
@@ -320,7 +322,7 @@ class Verifier:
                 if measured == name and isinstance(m, Measurement) and found.predictable(name, key)
             ]
             models[self.base.device_of(name).name] = model.corrected(rows) if rows else model
-        return self.base.with_models(models, shifts)
+        return self.base.with_models(models, shifts, files)
 
     def _log_corrections(self, found: Evidences) -> None:
         devices = self._corrected(found)
