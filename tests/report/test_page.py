@@ -83,8 +83,9 @@ def test_what_the_front_rests_on_is_what_was_measured() -> None:
             names = ("latency(cpu)", "latency(gpu)", "flash(mcu-256k)")
             limits = ("latency(cpu) <= 2ms", "latency(gpu) <= 1ms", "flash(mcu-256k) <= 40kB", "params <= 10")
             self.constraints = constraints(limits)
-            self.evidences = SimpleNamespace(metrics=names, modelled=(names[0], names[2]))
-            self.finalists = (SimpleNamespace(evidence=dict.fromkeys(measured)),) if measured else ()
+            self.evidences = SimpleNamespace(
+                metrics=names, modelled=(names[0], names[2]), measured=lambda name: name in measured
+            )
 
     whole = _front_rests_on(Stored("latency(cpu)", "latency(gpu)", "flash(mcu-256k)"))
     assert whole == "Only networks that meet every limit stand on the front, those on devices by measurement."

@@ -87,8 +87,8 @@ def collect(study: Study) -> ReportData:
 def _front_rests_on(study: Study) -> str:
     """Whether the front keeps to the limits on devices by what was measured of its networks, limit by limit."""
     limits = [c for c in study.constraints if c.metric in study.evidences.metrics]
-    measured = {name for member in study.finalists for name in member.evidence}
-    open_ = [c for c in limits if c.metric not in measured]
+    shown = [c for c in limits if study.evidences.measured(c.metric)]
+    open_ = [c for c in limits if c not in shown]
     if not open_:
         return (
             "Only networks that meet every limit stand on the front, those on devices by measurement." if limits else ""
@@ -99,7 +99,6 @@ def _front_rests_on(study: Study) -> str:
         "the short measurement of each trial": [c for c in open_ if c.metric not in modelled],
     }
     said = " and ".join(f"{source} for {_limits(of)}" for source, of in sources.items() if of)
-    shown = [c for c in limits if c.metric in measured]
     return f"The front rests on {said}{f'; its networks were measured to meet {_limits(shown)}' if shown else ''}."
 
 
