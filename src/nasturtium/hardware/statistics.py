@@ -139,7 +139,9 @@ def interval(
     Args:
         processes: For each process the values of its turns, above 0: seconds, or ratios to the reference kernel.
         references: Seconds that ratios are multiplied with: one known number, or the reference kernel's of each
-            process, whose median counts and is resampled along.
+            process, whose median counts. They say how fast the machine was, which changes slowly: processes one after
+            the other find it alike, and their median at another time differs as one of them does. So the interval has
+            the scatter of one process's reference, not that of their median, and more processes do not narrow it.
         confidence: Share of such intervals that hold the median over very many processes.
         seed: Of the resampling.
         resamples: How many.
@@ -163,7 +165,7 @@ def interval(
     for i, v in enumerate(values):  # each process resampled within; which of them count is drawn below
         medians[:, i] = np.median(v[rng.integers(0, len(v), (resamples, len(v)))], axis=1)
     chosen = rng.integers(0, count, (resamples, count))
-    drawn = np.median(np.take_along_axis(medians, chosen, axis=1), axis=1) + np.median(levels[chosen], axis=1)
+    drawn = np.median(np.take_along_axis(medians, chosen, axis=1), axis=1) + levels[chosen[:, 0]]
     tail = expanded_tail(count, confidence)
     middle = float(np.median([np.median(v) for v in values]) + np.median(levels))
     low, high = np.quantile(drawn, [tail, 1 - tail])
