@@ -89,10 +89,10 @@ def measure(
     to process is in the interval then, or by `plan.reference`. Threads are pinned; the times settle first. On one
     thread of a CPU the clock is the processor time of the process: it leaves out the time in which other programs had
     the core, and what the network itself waits. It comes near the wall clock of a machine that does nothing else; on a
-    busy one it still rises, since caches and memory are shared. The wall clock's median is stored beside it, with a warning where it is a tenth above, or where the
-    system took the core away in a fifth of the runs. Processes are added until the interval is as narrow as asked,
-    or the most are reached, which the result then says. About two seconds of processor time a process under ONNX
-    Runtime, four under PyTorch.
+    busy one it still rises, since caches and memory are shared. The wall clock's median is stored beside it, with a
+    warning where it is a tenth above, or where the system took the core away in a fifth of the runs. Processes are
+    added until the interval is as narrow as asked, or the most are reached, which the result then says. About two
+    seconds of processor time a process under ONNX Runtime, four under PyTorch.
 
     Args:
         network: A `Graph`; or an architecture or closed block, with `shape`; or a module, with `inputs`. The weights
