@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,13 +92,17 @@ def main() -> int:
     made.add_argument("--precision", type=float, default=0.03, help="half width at which a measurement stops")
     made.add_argument("--processes", type=int, nargs=2, default=(6, 10), help="fewest and most of a measurement")
     made.add_argument("--smoke", action="store_true")
+    made.add_argument(
+        "--only", type=int, nargs="+", metavar="SEED", help="seeds that the report counts; all by default"
+    )
     made.add_argument("--report", action="store_true", help="only read what is there")
     given = made.parse_args()
     if given.smoke:
         given.seeds, given.trials, given.finalists, given.networks, given.processes = 1, 8, 2, 4, (3, 3)
     given.out.mkdir(parents=True, exist_ok=True)
     if given.report:
-        show([row for path in sorted(given.out.glob("*us-*.json")) for row in json.loads(path.read_text())], given)
+        rows = [row for path in sorted(given.out.glob("*us-*.json")) for row in json.loads(path.read_text())]
+        show([row for row in rows if given.only is None or row["seed"] in given.only], given)
         return 0
     device, space = nas.hardware.device(given.device), searched_space(smoke=given.smoke)
     few = given.networks
@@ -202,6 +207,12 @@ def show(rows: list[dict], given: argparse.Namespace) -> None:
         ),
     ):
         lines.append(f"{text:62s} {share(kept, met)}")
+    widths = sorted((r["interval"][1] - r["interval"][0]) / 2 / r["measured"] for r in rows)
+    verdicts = Counter(r["verdict"] for r in rows)
+    lines.append(
+        f"verdicts of all: {', '.join(f'{n} {verdict}' for verdict, n in sorted(verdicts.items()))}; intervals of "
+        f"{100 * widths[len(widths) // 2]:.1f} % to each side in the median"
+    )
     over = sorted(r["again"] / r["limit"] - 1 for r in reported)
     if over:
         lines.append(

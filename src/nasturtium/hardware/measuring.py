@@ -257,7 +257,8 @@ def _warnings(processes: Sequence[ProcessTimes], found: Interval, plan: Plan, ob
     if plan.precision is not None and found.half_width > plan.precision:
         yield (
             f"The asked precision of {100 * plan.precision:.3g} % was not reached: after {len(processes)} processes "
-            f"the interval is {100 * found.half_width:.2g} % to each side. Stop other work, or allow more processes."
+            f"the interval is {100 * found.half_width:.2g} % to each side. Stop other work, "
+            + ("allow more processes." if plan.reference else "or calibrate the reference kernel first (`calibrate`).")
         )
     for name, values in (
         ("network", [p.seconds for p in processes]),

@@ -30,7 +30,7 @@ COMMON = 1024
 FEW = 64
 """Assignments of the decisions that a node may depend on to be looked up by them, not by what they make of it."""
 PATIENCE = 8
-"""Stretches to one end, less those of less than that, after which none is looked for there."""
+"""How many more stretches to one end must be too rare than are common, until none is looked for there any more."""
 STEPS = 1 << 17
 """Steps remembered in stretches; beyond, all stretches are forgotten and made anew."""
 

@@ -289,41 +289,31 @@ def check_ranking(
             trust=None,
             note="Whether shared weights rank networks as training alone does was not checked (`sample=0`).",
         )
-    return run.team.of_first(lambda: _check(shared, space, run, sample, alone, batches, facts, epoch))
 
+    def checked() -> Checked:
+        drawn = distinct(space, sample, Random(derived_seed(run.seed, STREAM)), key=network_key(run.task))
+        who = checkpoint.identity(
+            facts=dict(facts), space=space.fingerprint, task=run.task.fingerprint, seed=run.seed, device=run.device,
+            sample=sample, alone=alone.to_dict(), initial=digest_of(run.initial),
+            weights=digest_of(shared.state_dict()), torch=torch.__version__,
+        )  # fmt: skip
+        folder = None if run.directory is None else run.directory / "alone"
 
-def _check(
-    shared: Supernet,
-    space: Space,
-    run: Run,
-    sample: int,
-    alone: Alone,
-    batches: Sequence[Tensor],
-    facts: Mapping[str, object],
-    epoch: float,
-) -> Checked:
-    """In this process."""
-    drawn = distinct(space, sample, Random(derived_seed(run.seed, STREAM)), key=network_key(run.task))
-    who = checkpoint.identity(
-        facts=dict(facts), space=space.fingerprint, task=run.task.fingerprint, seed=run.seed, device=run.device,
-        sample=sample, alone=alone.to_dict(), initial=digest_of(run.initial), weights=digest_of(shared.state_dict()),
-        torch=torch.__version__,
-    )  # fmt: skip
-    folder = None if run.directory is None else run.directory / "alone"
+        def full(architecture: Architecture, number: int) -> Timed:
+            place = None if folder is None else folder / f"{who[:16]}-{number}"
+            found = alone.train(architecture, run.task, seed=run.seed, device=run.device, directory=place)
+            run.report({"epoch": epoch, "trained_alone": number + 1.0, "networks": float(len(drawn))})
+            return found
 
-    def full(architecture: Architecture, number: int) -> Timed:
-        place = None if folder is None else folder / f"{who[:16]}-{number}"
-        found = alone.train(architecture, run.task, seed=run.seed, device=run.device, directory=place)
-        run.report({"epoch": epoch, "trained_alone": number + 1.0, "networks": float(len(drawn))})
-        return found
+        found = compare(
+            lambda architecture, _: measure(shared, architecture, run.task, batches=batches).accuracy,
+            full, drawn, seed=run.seed, directory=run.directory, identity=who,
+        )  # fmt: skip
+        for number in range(len(drawn)):
+            if folder is not None:
+                checkpoint.remove(folder / f"{who[:16]}-{number}")
+        left = f" The training of {found.left_out} diverged, so they are left out." if found.left_out else ""
+        cost = f" Training these {len(drawn)} alone took {found.seconds:.3g} s besides."
+        return Checked(trust=found.trust, note=found.trust.sentence + left + cost)
 
-    found = compare(
-        lambda architecture, _: measure(shared, architecture, run.task, batches=batches).accuracy,
-        full, drawn, seed=run.seed, directory=run.directory, identity=who,
-    )  # fmt: skip
-    for number in range(len(drawn)):
-        if folder is not None:
-            checkpoint.remove(folder / f"{who[:16]}-{number}")
-    left = f" The training of {found.left_out} diverged, so they are left out." if found.left_out else ""
-    cost = f" Training these {len(drawn)} alone took {found.seconds:.3g} s besides."
-    return Checked(trust=found.trust, note=found.trust.sentence + left + cost)
+    return run.team.of_first(checked)
